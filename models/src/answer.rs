@@ -45,6 +45,8 @@ pub(crate) struct Classes {
 
 /// How far probabilities may be from a sum of 1: they are computed in `f32`.
 const SUM_TOLERANCE: f64 = 1e-3;
+const HOW_TO_PROBABILITIES: &str = "and probabilities are from 0 to 1 and sum up to 1; of a model of a file 'output.activation' = 'softmax' \
+                                    makes them";
 
 impl Classes {
     /// Of 'labels' and 'priorities', or of the labels that a file has.
@@ -140,18 +142,20 @@ impl Answer {
                     best = place;
                 }
             }
-            let negative = (0..count).any(|place| probability(row, place) < -SUM_TOLERANCE);
-            if sum.is_nan() {
-                refused.push(Refusal { row: row as u32, reason: "its probabilities are not numbers".into() });
-            } else if negative || (sum - 1.0).abs() > SUM_TOLERANCE {
-                refused.push(Refusal {
-                    row: row as u32,
-                    reason: format!(
-                        "its outputs sum up to {}, so they are no probabilities; 'output.activation' = 'softmax' makes them some",
-                        six_digits(sum)
-                    ),
-                });
-            }
+            let negative = (0..count).find(|place| probability(row, *place) < -SUM_TOLERANCE);
+            let fault = match negative {
+                _ if sum.is_nan() => Some("its probabilities are not numbers".to_owned()),
+                Some(place) => Some(format!(
+                    "its output for `{}` is {}, {HOW_TO_PROBABILITIES}",
+                    classes.labels[place],
+                    six_digits(probability(row, place))
+                )),
+                None if (sum - 1.0).abs() > SUM_TOLERANCE => {
+                    Some(format!("its outputs sum up to {}, {HOW_TO_PROBABILITIES}", six_digits(sum)))
+                }
+                None => None,
+            };
+            refused.extend(fault.map(|reason| Refusal { row: row as u32, reason }));
             labels.push(classes.labels[best].as_str());
             greatest.push(six_digits(probability(row, best)));
             priorities.push(six_digits(priority));

@@ -8,7 +8,7 @@
 //! need a cast on the way; Flink says 6 digits there, so write `TIMESTAMP(6)` to keep them. `TIMESTAMP_LTZ` is an instant, held in
 //! UTC; `TIMESTAMP` is a reading of a wall clock and has no zone.
 //!
-//! `JSON` and `JSONB` are texts; a column of theirs is [`marked`], so that it goes into other JSON as what it is.
+//! `JSON`, `JSONB` and `VARIANT` are texts; a column of theirs is [`marked`], so that it goes into other JSON as what it is.
 //!
 //! `ARRAY`, `MAP` and `ROW` become `List`, `Map` and `Struct`. Arrow types that SQL has no name for (a decimal of 256 bits, a
 //! dictionary) are shown by the nearest SQL name, so [`sql_name`] is for people; only types that [`arrow_type`] makes come back the same.
@@ -58,6 +58,7 @@ const TYPE_NAMES: &[&str] = &[
     "VARBINARY",
     "INTERVAL",
     "JSON",
+    "VARIANT",
     "ROW",
     "STRUCT",
     "ARRAY",
@@ -131,6 +132,7 @@ pub fn arrow_type(sql_type: &ast::DataType) -> Result<DataType> {
             ("TIMESTAMP_LTZ" | "TIMESTAMPTZ", [precision]) => {
                 DataType::Timestamp(unit(sql_type, precision.parse().ok())?, Some(UTC.into()))
             }
+            ("VARIANT", []) => DataType::Utf8View,
             (plain, _) => return Err(unknown(plain, Location::of(name.span()))),
         },
         other => return Err(unknown(&other.to_string(), None)),
@@ -209,9 +211,14 @@ pub(crate) fn unmarked(field: Field) -> Field {
     }
 }
 
-/// Whether this is one of the types JSON and JSONB.
+/// Whether this is one of the types JSON, JSONB and VARIANT.
 pub(crate) fn is_json(sql_type: &ast::DataType) -> bool {
-    matches!(sql_type, ast::DataType::JSON | ast::DataType::JSONB)
+    matches!(sql_type, ast::DataType::JSON | ast::DataType::JSONB) || is_variant(sql_type)
+}
+
+/// Whether this is the type VARIANT: JSON to which every value can be cast, a text as a text.
+pub(crate) fn is_variant(sql_type: &ast::DataType) -> bool {
+    matches!(sql_type, ast::DataType::Custom(name, params) if params.is_empty() && name.to_string().eq_ignore_ascii_case("VARIANT"))
 }
 
 /// Gives DataFusion's planner the types of this dialect, so that a cast and a column mean the same.

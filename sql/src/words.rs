@@ -159,6 +159,11 @@ fn call(message: &str) -> Option<Told> {
     if let Some((_, own)) = before.split_once(OURS) {
         let own = PHASES.iter().fold(own.to_string(), |text, phase| text.replace(phase, ""));
         let own = in_sql_types(own.trim().trim_end_matches('.'));
+        if own.starts_with("min/max was called with") {
+            return Some(Told::new(
+                "`MIN` and `MAX` take one value; of several values in a row there are `LEAST` and `GREATEST`",
+            ));
+        }
         if let Some(types) = own.strip_prefix("Failed to unify argument types of make_array: ") {
             return Some(Told::new(format!(
                 "the elements of an ARRAY have one type, and these are {types}; cast them"
@@ -310,6 +315,23 @@ fn known(plain: &str) -> Option<Told> {
             "the query gives two columns named `{name}`; give one of them another name: `.. AS {name}_2`"
         )));
     }
+    if let Some((name, errors)) =
+        after("Function '").and_then(|rest| rest.split_once("' failed to match any signature, errors: "))
+        && let Some(given) = errors.split_once("(DataType: ").and_then(|(_, rest)| rest.split_once(')'))
+    {
+        return Some(Told::of_function(name, format!("`{name}` does not take {}; cast it", a(given.0))));
+    }
+    if let Some((name, reason)) =
+        after("Function '").and_then(|rest| rest.split_once("' user-defined coercion failed with: "))
+    {
+        return Some(known(reason).unwrap_or_else(|| Told::of_function(name, reason)));
+    }
+    if plain.starts_with("Aggregate function calls cannot contain window function calls") {
+        return Some(Told::new(
+            "an aggregate of groups takes no value of an `OVER`; compute that in a query of its own: `SELECT SUM(x) FROM (SELECT .. OVER (..) AS x \
+             FROM t)`",
+        ));
+    }
     if let Some(operation) = between("Cannot coerce arithmetic expression ", " to valid types") {
         return Some(Told::new(format!("there is no {operation}; cast one side")));
     }
@@ -318,6 +340,9 @@ fn known(plain: &str) -> Option<Told> {
         return Some(Told::new(format!("there is no {operation}; add an INTERVAL, or take the difference")));
     }
     if let Some(operation) = after("Cannot infer common argument type for comparison operation ") {
+        if let Some(data_type) = operation.strip_suffix(" IS DISTINCT FROM BOOLEAN") {
+            return Some(Told::new(format!("a condition is asked for, such as `v > 0`, and this one is {data_type}")));
+        }
         return Some(Told::new(format!("{operation} cannot be compared; cast one side")));
     }
     if let Some(operation) = after("Cannot infer common argument type for operation ") {

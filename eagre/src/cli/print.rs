@@ -122,20 +122,16 @@ fn csv_ready(batch: &RecordBatch) -> Result<RecordBatch> {
             columns.push(Arc::clone(column));
             continue;
         }
-        let one = RecordBatch::try_new(Arc::new(Schema::new(vec![Arc::clone(field)])), vec![Arc::clone(column)])
+        let value = Arc::new(field.as_ref().clone().with_name("v"));
+        let one = RecordBatch::try_new(Arc::new(Schema::new(vec![value])), vec![Arc::clone(column)])
             .map_err(|error| Error::Engine(error.into()))?;
         let mut text = Vec::new();
         let mut writer = json_writer().build::<_, LineDelimited>(&mut text);
         writer.write(&one).and_then(|()| writer.finish()).map_err(|error| Error::Engine(error.into()))?;
         drop(writer);
         let cells = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
-            let object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).unwrap_or_default();
-            object
-                .into_iter()
-                .next()
-                .map(|(_, value)| value)
-                .filter(|value| !value.is_null())
-                .map(|value| value.to_string())
+            let value = line.strip_prefix(br#"{"v":"#).and_then(|rest| rest.strip_suffix(b"}"));
+            value.filter(|value| *value != b"null").map(|value| String::from_utf8_lossy(value).into_owned())
         });
         columns.push(Arc::new(cells.collect::<StringArray>()) as ArrayRef);
         fields.push(Arc::new(Field::new(field.name(), DataType::Utf8, true)));

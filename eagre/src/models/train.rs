@@ -91,7 +91,9 @@ impl Session {
     ) -> Result<Sample> {
         let sample =
             |schema: &SchemaRef| Sample::new(&definition(model), schema).map_err(|error| placed(model, &error));
-        if let Some(query) = self.over_views(catalog, query)? {
+        // Views that this text makes have no rows yet: what they read is read here.
+        let run = self.inner.views.current().is_some();
+        if let Some(query) = self.over_views(catalog, query)?.filter(|_| run) {
             let mut rows = self.snapshot()?.answer(&query)?;
             let mut kept = sample(rows.schema())?;
             while let Some(batch) = rows.blocking_next()? {
@@ -104,7 +106,7 @@ impl Session {
         let job = self.plan(&[(number, statement, catalog.clone())])?;
         if !job.bounded() {
             let message = "a model is trained with rows that end, and this query has no last one; read files or tables that end, or query a \
-                           materialized view";
+                           materialized view that runs, in a text behind the one that makes it";
             return Err(SqlError::plan(message, query.location).into());
         }
         let mut running = RunningJob::start(self, job, &self.settings(), None, Mode::Live)?;

@@ -366,46 +366,44 @@ impl Distinct {
     /// For a checkpoint: the whole state of the slots `whole`, and of the slots `changed` the pairs that changed since they were saved. All
     /// slots with changes are among the two. From now on changes are noted.
     pub(crate) fn save(&mut self, whole: &[u32], changed: &[u32]) -> Result<[Vec<ArrayRef>; 2]> {
-        let all = self.state(Slots::Some(whole))?;
-        let mut empty = Vec::new();
-        for slot in whole {
-            let mut next = self.heads[*slot as usize];
-            while next != NONE {
-                if self.is_empty(next) {
-                    empty.push(next);
-                }
-                let entry = &mut self.entries[next as usize];
-                entry.bits = entry.bits & !CHANGED | SAVED;
-                next = entry.next;
-            }
-        }
+        let (all, _) = if self.tracking {
+            let entries = whole.iter().flat_map(|slot| self.chain(*slot as usize));
+            let (gone, there): (Vec<u32>, Vec<u32>) = entries.partition(|entry| self.is_empty(*entry));
+            self.forget(&gone);
+            self.save_entries(whole, there)?
+        } else {
+            // The first checkpoint takes all entries, and in the order in which they lie: chains lead to and fro.
+            self.save_entries(whole, 0..self.entries.len() as u32)?
+        };
+        let mut noted = std::mem::take(&mut self.changed);
+        noted.retain(|entry| self.entries[*entry as usize].bits & CHANGED != 0);
+        let (changes, saved) = self.save_entries(changed, noted)?;
+        let gone: Vec<u32> = saved.into_iter().filter(|entry| self.is_empty(*entry)).collect();
+        self.forget(&gone);
+        self.tracking = true;
+        Ok([vec![all], vec![changes]])
+    }
+
+    /// A list of pairs for each of the slots, which all of the entries are of; and which entries those are. A checkpoint has them then.
+    fn save_entries(&mut self, slots: &[u32], entries: impl IntoIterator<Item = u32>) -> Result<(ArrayRef, Vec<u32>)> {
         self.ranks.resize(self.heads.len(), NONE);
-        (0..).zip(changed).for_each(|(rank, slot)| self.ranks[*slot as usize] = rank);
-        let mut lengths = vec![0_usize; changed.len()];
-        let (mut listed, mut list_of) =
-            (Vec::with_capacity(self.changed.len()), Vec::with_capacity(self.changed.len()));
-        for index in std::mem::take(&mut self.changed) {
+        (0..).zip(slots).for_each(|(rank, slot)| self.ranks[*slot as usize] = rank);
+        let mut lengths = vec![0_usize; slots.len()];
+        let (mut saved, mut list_of) = (Vec::new(), Vec::new());
+        for index in entries {
             let entry = &mut self.entries[index as usize];
-            if entry.bits & CHANGED == 0 {
-                continue;
-            }
-            let rank = self.ranks[entry.slot as usize];
-            debug_assert_ne!(rank, NONE, "a slot with changes is saved");
+            let rank = self.ranks.get(entry.slot as usize).copied().unwrap_or(NONE);
             if rank == NONE {
-                self.changed.push(index);
+                debug_assert_eq!(entry.slot, NONE, "a slot with changes is saved");
                 continue;
             }
             entry.bits = entry.bits & !CHANGED | SAVED;
             lengths[rank as usize] += 1;
-            listed.push(index);
+            saved.push(index);
             list_of.push(rank);
         }
-        changed.iter().for_each(|slot| self.ranks[*slot as usize] = NONE);
-        let changes = lists_of(self.state_columns(&listed)?, &list_of, lengths)?;
-        empty.extend(listed.into_iter().filter(|entry| self.is_empty(*entry)));
-        self.forget(&empty);
-        self.tracking = true;
-        Ok([all, vec![changes]])
+        slots.iter().for_each(|slot| self.ranks[*slot as usize] = NONE);
+        Ok((lists_of(self.state_columns(&saved)?, &list_of, lengths)?, saved))
     }
 
     /// After a checkpoint was read: it has all that is there.

@@ -256,7 +256,7 @@ impl Calibration {
         let value = f64::from(features.high(0)[kept]) + f64::from(features.low(0)[kept]);
         let is_outside = value < out.lower[row] || value > out.upper[row];
         let trained = count >= self.training_rows;
-        if learns && trained {
+        if learns && trained && !out.lower[row].is_nan() {
             bounds::learn(bytemuck::cast_slice_mut(bounds), is_outside, self.options.max_false_alarm_rate as f32);
         }
         let rare = match self.options.alarm {

@@ -170,11 +170,13 @@ impl HttpModel {
         loop {
             let (why, may_pass, for_its_rows) = match self.send(&body) {
                 Ok((200..=299, text)) => {
-                    let refused = |why| RequestRefused { why, for_its_rows: false };
-                    let response = serde_json::from_str(&text);
-                    let response =
-                        response.map_err(|_| refused(format!("its response is no JSON: {}", excerpt(&text))))?;
-                    return self.payload.answers(&self.answered, self.labels(), &response, rows.len()).map_err(refused);
+                    let response = serde_json::from_str(&text).map_err(|_| RequestRefused {
+                        why: format!("its response is no JSON: {}", excerpt(&text)),
+                        // What is no number is written so by some (Python's `json`), and then one of the rows is to blame.
+                        for_its_rows: ["NaN", "Infinity"].iter().any(|word| text.contains(word)),
+                    })?;
+                    let answers = self.payload.answers(&self.answered, self.labels(), &response, rows.len());
+                    return answers.map_err(|why| RequestRefused { why, for_its_rows: false });
                 }
                 Ok((status, text)) => {
                     let why = format!("it answered {status}: {}", excerpt(&text));

@@ -67,6 +67,12 @@ pub(super) fn read(definition: &Definition, bytes: &[u8]) -> Result<File> {
         let tensor = tensor.ok_or_else(|| {
             definition.shape(format!("tensor `{name}` has numbers of type {:?}; save the model in F32", view.dtype()))
         })?;
+        if tensor.elem_count() == 0 {
+            return Err(definition.shape(format!(
+                "tensor `{name}` has the shape {:?} and so no numbers, with which there is nothing to answer",
+                tensor.dims()
+            )));
+        }
         let numbers =
             tensor.flatten_all().and_then(|numbers| numbers.to_vec1::<f32>()).map_err(|error| damaged(&error))?;
         if let Some(odd) = numbers.into_iter().find(|number| !number.is_finite()) {

@@ -158,7 +158,8 @@ pub(super) fn read(definition: &Definition, settings: &TrainingSettings, batch: 
     let left_out = batch.num_rows() - all.len();
     if all.len() < 10 {
         return Err(wrong(format!(
-            "the query gives {} rows without nulls ({left_out} with some), and a model is learnt from ten or more",
+            "the query gives {} rows that can be learnt ({left_out} have nulls, or numbers beyond the 3.4e38 that 32 bits hold), and a model is \
+             learnt from ten or more",
             all.len()
         )));
     }

@@ -47,6 +47,26 @@ fn weights_that_are_no_numbers_are_refused() {
     }
 }
 
+/// A network that has no outputs, or a layer without numbers, has nothing to say.
+#[test]
+fn weights_without_numbers_are_refused() {
+    let open = |tensors: &[(&'static str, Vec<usize>, Vec<f32>)], arch| {
+        let bytes = fixtures::safetensors(tensors, None);
+        let model = open(&definition(&[("path", "m.safetensors"), ("arch", arch)]), &bytes);
+        model.err().expect("it is refused").to_string()
+    };
+    let error = open(&[("weight", vec![0, 2], vec![]), ("bias", vec![0], vec![])], "linear");
+    assert!(error.contains("tensor `bias` has the shape [0] and so no numbers"), "{error}");
+    let hidden = [
+        ("0.weight", vec![0, 2], vec![]),
+        ("0.bias", vec![0], vec![]),
+        ("2.weight", vec![1, 0], vec![]),
+        ("2.bias", vec![1], vec![0.5]),
+    ];
+    let error = open(&hidden, "mlp");
+    assert!(error.contains("tensor `0.bias` has the shape [0] and so no numbers"), "{error}");
+}
+
 /// Numbers beyond what 32 bits hold end in no answer, for their own row only.
 #[test]
 fn what_overflows_is_refused_row_by_row() {

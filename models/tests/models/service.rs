@@ -315,6 +315,30 @@ fn services_classify() {
     assert_eq!(answer.columns[0].as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["1", "0", "0"]);
 }
 
+/// What is no number is written `NaN` by some, which is no JSON: it is refused for its own row.
+#[test]
+fn an_answer_that_is_no_number_refuses_its_row_alone() {
+    let (url, _) = server(Box::new(|_, body, _| {
+        let rows = body["instances"].as_array().expect("an array").iter();
+        let answers: Vec<String> =
+            rows.map(|row| if row["x"] == json!(3.0) { "NaN".to_owned() } else { row["x"].to_string() }).collect();
+        (200, format!(r#"{{"predictions": [{}]}}"#, answers.join(", ")))
+    }));
+    let all =
+        [("provider", "http"), ("url", url.as_str()), ("payload", "vertex"), ("batch-rows", "64"), ("retries", "0")];
+    let input = Some(vec![("x".to_owned(), DataType::Float64)]);
+    let model = open(&Definition { input, ..definition(&all) }, &[]).expect("it opens");
+    let answer = ask(model.as_ref(), &[numbers(8)], 8).expect("it answers");
+    let expected: Vec<Option<f64>> = (0..8).map(|row| (row != 3).then_some(f64::from(row))).collect();
+    assert_eq!(doubles(&answer.columns[0]), expected);
+    assert_eq!(answer.refused.len(), 1);
+    assert!(
+        answer.refused[0].reason.contains("its response is no JSON: {\"predictions\": [NaN]}"),
+        "{:?}",
+        answer.refused
+    );
+}
+
 /// Of a request that is refused for one of its rows the others are asked about again.
 #[test]
 fn a_bad_row_refuses_itself_alone() {

@@ -2,8 +2,8 @@
 //!
 //! DataFusion casts a `ROW` by the names of its fields, and those of `ROW(1, 'a')` are `c0` and `c1`: it would fit nothing. Here fields
 //! are paired by name where both rows have the same names, and by their order otherwise, at any depth. What is put into a column of a
-//! table ([`assignment`]) says table, column, type and the value at fault. JSON values become texts, as `->>` gives them. No name leads
-//! to these functions: the planner puts them in the place of casts. Texts become arrays and intervals as PostgreSQL writes them, and times in more
+//! table ([`assignment`]) says table, column, type and the value at fault. JSON values become texts, as `->>` gives them, and rows and maps
+//! ([`json_nested`]). No name leads to these functions: the planner puts them in the place of casts. Texts become arrays and intervals as PostgreSQL writes them, and times in more
 //! spellings than arrow's ([`time_spelling`]).
 
 use std::hash::{Hash, Hasher};
@@ -27,6 +27,8 @@ use eagre_engine::interval_text;
 use super::array_text::arrays_of_texts;
 use super::byte_text;
 use super::definition::{Definition, Param};
+use super::json_build::documents;
+use super::jsonb::nested as json_nested;
 use super::{json, time_spelling};
 use crate::types::sql_name;
 
@@ -136,6 +138,7 @@ fn shown(array: &ArrayRef) -> Result<Vec<Option<String>>, ArrowError> {
 /// Whether values of type `from` can become values of type `to`.
 pub(crate) fn can_convert(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
+        (from, to) if json_nested::reads(from, to) => true,
         (DataType::Struct(a), DataType::Struct(b)) => match pairs(a, b) {
             Some(pairs) => pairs.into_iter().zip(b).all(|(at, b)| can_convert(a[at].data_type(), b.data_type())),
             None => false,
@@ -160,11 +163,15 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, ArrowError> {
+pub(super) fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef, ArrowError> {
     if array.data_type() == to {
         return Ok(Arc::clone(array));
     }
     Ok(match (array.data_type(), to) {
+        (from, to) if json_nested::reads(from, to) => {
+            let texts = documents(array).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
+            json_nested::values_of_texts(&texts, to, lenient, &convert)?
+        }
         (from, to) if is_text(to) && has_fields(from) => {
             let texts: ArrayRef = Arc::new(shown(array)?.into_iter().collect::<StringViewArray>());
             convert(&texts, to, lenient)?

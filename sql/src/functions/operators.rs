@@ -8,7 +8,7 @@
 //!   shorter, so that 36 hours were less than a day.)
 //! - Whether a text is an integer that is written (`user_id <> 123`) goes by the text, which is an answer for each (DataFusion makes numbers of all
 //!   texts, and fails on those that are none).
-//! - A DOUBLE and a DECIMAL meet as DOUBLEs, also in the branches of `CASE` and `COALESCE`. (DataFusion makes decimals of 15 digits after the point:
+//! - A DOUBLE and a DECIMAL meet as DOUBLEs, also in the branches of `CASE` and `COALESCE`, and in `IN (SELECT ..)`. (DataFusion makes decimals of 15 digits after the point:
 //!   1e-20 were 0, and 1e30 an error.) A number that is written beside a DECIMAL stays exact.
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
@@ -21,9 +21,9 @@ use arrow::datatypes::{DataType, Fields};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, plan_err};
-use datafusion::logical_expr::expr::{Between, Case, InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, Operator, binary_expr, cast, lit};
+use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
 
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
 use super::{interval, jsonb, nested};
@@ -79,6 +79,17 @@ impl FunctionRewrite for Operators {
                         return plan_err!(
                             "`IN (SELECT ..)` of JSON values and others; take both as one type: `json_get_int(j, 'a')`, `j ->> 'a'`"
                         );
+                    }
+                    (decimal, float) if decimal.is_decimal() && float.is_floating() => {
+                        let expr = Box::new(cast(within.expr.as_ref().clone(), DataType::Float64));
+                        Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
+                    }
+                    (float, decimal) if decimal.is_decimal() && is_computed_float(&within.expr, &float) => {
+                        let (qualifier, field) = found.schema().qualified_field(0);
+                        let values = cast(Expr::from((qualifier, field)), DataType::Float64).alias(field.name());
+                        let values = LogicalPlanBuilder::from(Arc::clone(found)).project([values])?.build()?;
+                        let subquery = within.subquery.with_plan(Arc::new(values));
+                        Some(Expr::InSubquery(InSubquery { subquery, ..within.clone() }))
                     }
                     _ => None,
                 }

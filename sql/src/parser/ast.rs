@@ -289,7 +289,7 @@ pub struct Column {
     pub name: Name,
     /// Where its values come from.
     pub kind: ColumnKind,
-    /// Whether its type is `JSON` or `JSONB`, a text of which is known what it says.
+    /// Whether its type is `JSON`, `JSONB` or `VARIANT`, a text of which is known what it says.
     pub is_json: bool,
     /// `DEFAULT`: what is inserted where an `INSERT` leaves the column out.
     pub default: Option<ExprText>,

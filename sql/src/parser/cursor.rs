@@ -196,7 +196,7 @@ impl<'a> Cursor<'a> {
         Ok(self.data_type_or_json()?.0)
     }
 
-    /// A type, and whether it is `JSON` or `JSONB`.
+    /// A type, and whether it is `JSON`, `JSONB` or `VARIANT`.
     pub(crate) fn data_type_or_json(&mut self) -> Result<(DataType, bool)> {
         let location = self.location();
         let data_type = parse_data_type(&mut self.parser).map_err(|error| self.syntax_error(error))?;

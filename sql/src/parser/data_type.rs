@@ -4,8 +4,8 @@
 //! all of them, so that columns, casts and function arguments have one grammar here and one meaning in [`crate::types`].
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, DataType, ExactNumberInfo, Ident, ObjectName, SqlOption, StructBracketKind, StructField,
-    TimezoneInfo,
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, ObjectName, SqlOption, StructBracketKind,
+    StructField, TimezoneInfo,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -62,15 +62,10 @@ impl Reader<'_, '_> {
         Ok(match name.as_str() {
             _ if word.quote_style.is_some() => self.custom(word.value.clone(), token.span)?,
             "STRING" | "TEXT" => DataType::String(self.length()?),
-            "VARCHAR" | "CHAR" | "BPCHAR" => {
-                self.length()?;
-                DataType::String(None)
-            }
-            "CHARACTER" => {
-                let _ = self.parser.parse_keyword(Keyword::VARYING);
-                self.length()?;
-                DataType::String(None)
-            }
+            "VARCHAR" => self.text(DataType::Varchar)?,
+            "CHAR" | "BPCHAR" => self.text(DataType::Char)?,
+            "CHARACTER" if self.parser.parse_keyword(Keyword::VARYING) => self.text(DataType::Varchar)?,
+            "CHARACTER" => self.text(DataType::Char)?,
             "BOOLEAN" | "BOOL" => DataType::Boolean,
             "TINYINT" | "INT1" => self.integer(DataType::TinyInt(None), DataType::TinyIntUnsigned(None)),
             "SMALLINT" | "INT2" => self.integer(DataType::SmallInt(None), DataType::SmallIntUnsigned(None)),
@@ -222,6 +217,14 @@ impl Reader<'_, '_> {
         let length = self.parser.parse_literal_uint()?;
         self.parser.expect_token(&Token::RParen)?;
         Ok(Some(length))
+    }
+
+    /// A text; one of a length says so, for casts to it.
+    fn text(&mut self, of_length: fn(Option<CharacterLength>) -> DataType) -> Result<DataType, ParserError> {
+        Ok(match self.length()? {
+            Some(length) => of_length(Some(CharacterLength::IntegerLength { length, unit: None })),
+            None => DataType::String(None),
+        })
     }
 
     fn precision_and_scale(&mut self) -> Result<ExactNumberInfo, ParserError> {

@@ -268,6 +268,10 @@ impl Dialect for EagreDialect {
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
         match &parser.peek_token_ref().token {
+            Token::DoubleColon => {
+                parser.next_token();
+                Some(parse_data_type(parser).map(|data_type| cast(CastKind::DoubleColon, expr.clone(), data_type)))
+            }
             Token::Sharp => {
                 parser.next_token();
                 let right = parser.parse_subexpr(precedence);
@@ -535,7 +539,11 @@ fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> 
     parser.expect_keyword_is(Keyword::AS)?;
     let data_type = parse_data_type(parser)?;
     parser.expect_token(&Token::RParen)?;
-    Ok(Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None })
+    Ok(cast(kind, expr, data_type))
+}
+
+fn cast(kind: CastKind, expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast { kind, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 /// The precision that a timestamp's fractional digits need: milliseconds, microseconds or nanoseconds.

@@ -15,7 +15,7 @@ use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::AggregateFunctionParams;
+use datafusion::logical_expr::expr::{AggregateFunctionParams, Sort};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, Expr as LogicalExpr};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::expressions::{Column, Literal};
@@ -23,6 +23,7 @@ use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use eagre_engine::aggregate::{Accumulators, AggregateFunction, RowInfo, Slots};
 use eagre_engine::{EngineError, Result};
 
+use super::aggregate::ORDERED_FUNCTIONS;
 use super::expr::strip_alias;
 use crate::error::Result as SqlResult;
 use crate::words::own_words;
@@ -44,11 +45,19 @@ pub(super) struct Order {
     pub(super) options: SortOptions,
 }
 
+/// The order in which a call takes its values. One that takes each of them once and does not go by their order has none: DataFusion's would take the
+/// keys of the order for values.
+pub(super) fn order_of<'a>(function: &AggregateUDF, params: &'a AggregateFunctionParams) -> &'a [Sort] {
+    let goes_by_it = ORDERED_FUNCTIONS.contains(&function.name()) || function.supports_within_group_clause();
+    if params.distinct && !goes_by_it { &[] } else { &params.order_by }
+}
+
 /// Where the arguments of a call and the keys of its order come from; `add` gives an expression its column among those that the call reads.
 ///
 /// # Errors
 /// Those of `add`.
 pub(super) fn args_and_order(
+    function: &AggregateUDF,
     params: &AggregateFunctionParams,
     mut add: impl FnMut(&LogicalExpr) -> SqlResult<usize>,
 ) -> SqlResult<(Vec<Arg>, Vec<Order>)> {
@@ -60,7 +69,7 @@ pub(super) fn args_and_order(
         });
     }
     let mut order = vec![];
-    for sort in &params.order_by {
+    for sort in order_of(function, params) {
         let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
         let argument = params.args.iter().zip(&args).find_map(|(arg, place)| match place {
             Arg::Column(place) if arg == &sort.expr => Some(*place),

@@ -12,6 +12,7 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, TryCast};
 
 use super::local_time;
 use crate::error::SqlError;
+use crate::functions::jsonb::nested as json_nested;
 use crate::functions::{convert, time_spelling};
 use crate::types::{UTC, sql_name};
 
@@ -58,7 +59,7 @@ fn of_time(expr: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
     Ok(is_time.then(|| convert::conversion(inner.clone(), to, lenient)))
 }
 
-/// A cast to a type with a `ROW` in it, to a text, which JSON, rows, maps and timestamps are written as, or to what texts are read as here, and whether it is a `TRY_CAST`.
+/// A cast to a type with a `ROW` or a `MAP` in it, to a text, which JSON, rows, maps and timestamps are written as, or to what texts are read as here, and whether it is a `TRY_CAST`.
 fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
     let (inner, field, lenient) = match expr {
         Expr::Cast(Cast { expr, field }) => (expr, field, false),
@@ -66,7 +67,7 @@ fn row_cast(expr: &Expr) -> Option<(&Expr, &DataType, bool)> {
         _ => return None,
     };
     let to = field.data_type();
-    (convert::has_row(to) || is_text(to) || convert::is_read_here(to)).then_some((inner.as_ref(), to, lenient))
+    (convert::has_fields(to) || is_text(to) || convert::is_read_here(to)).then_some((inner.as_ref(), to, lenient))
 }
 
 fn is_text(data_type: &DataType) -> bool {
@@ -104,6 +105,9 @@ fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
             true => Expr::TryCast(TryCast::new(spelled, to.clone())),
             false => Expr::Cast(Cast::new(spelled, to.clone())),
         }));
+    }
+    if json_nested::reads(&from, to) {
+        return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
     // A text of an instant is one of the session's zone.
     if is_text(&from) && convert::is_read_here(to) && (zone == UTC || !local_time::is_instant(to)) {

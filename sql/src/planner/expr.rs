@@ -31,6 +31,7 @@ use super::guarded;
 use super::logical::{is_random, volatile_calls};
 use super::match_recognize;
 use super::program::program;
+use super::single_value;
 use crate::error::Result as SqlResult;
 use crate::functions::interval::NANOS_OF_DAY;
 use crate::functions::local_time::AT_TIME_ZONE;
@@ -265,6 +266,7 @@ fn sql_text(expr: &LogicalExpr) -> String {
             (interval::DIVIDED, [left, right]) => {
                 Ok(Transformed::yes(binary_expr(left.clone(), Operator::Divide, right.clone())))
             }
+            (single_value::ONLY, _) => Ok(written("(SELECT ..)".into())),
             (AT_TIME_ZONE, [time, zone]) => Ok(written(format!("{time} AT TIME ZONE {zone}"))),
             (name, args) if let Some(text) = jsonb::as_operator(name, args) => Ok(written(text)),
             _ => Ok(Transformed::no(LogicalExpr::ScalarFunction(call))),

@@ -28,7 +28,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::rows::and;
-use super::{intervals, json_forms, macros, window};
+use super::{intervals, json_forms, macros, text_forms, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
 use crate::functions::{BYTEA, TRY_BYTEA};
@@ -101,6 +101,16 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::Cast { expr: value, data_type, .. } if is_decimal(data_type) => exact_digits(value),
+            Expr::Cast {
+                kind,
+                expr: value,
+                data_type: data_type @ (DataType::Varchar(Some(_)) | DataType::Char(Some(_))),
+                ..
+            } => {
+                if let Some(written) = text_forms::of_length(kind, value, data_type) {
+                    *expr = written;
+                }
+            }
             Expr::Cast { kind, expr: value, data_type: DataType::Interval { fields, precision }, .. }
                 if !matches!(kind, CastKind::TryCast | CastKind::SafeCast) =>
             {
@@ -138,9 +148,7 @@ impl VisitorMut for Rewriter {
                 let known = window::call("array_compact", vec![(**right).clone()]);
                 *expr = window::call("array_has_any", vec![(**left).clone(), known]);
             }
-            Expr::BinaryOp { .. }
-            | Expr::TypedString(_)
-            | Expr::Cast { data_type: DataType::JSON | DataType::JSONB, .. } => {
+            Expr::BinaryOp { .. } | Expr::TypedString(_) | Expr::Cast { .. } => {
                 if let Some(written) = json_forms::written_out(expr) {
                     *expr = written;
                 }

@@ -5,6 +5,7 @@
 //! alone, which every type that has an order can tell; DataFusion asks for a type that it can add to.
 
 use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -14,14 +15,17 @@ use datafusion::logical_expr::{
 };
 
 use super::expr::short_text;
+use super::guarded;
+use super::logical::volatile_calls;
 use crate::error::{Result, SqlError};
 
-/// Refuses such frames. Asked of the plan before its types are made to fit, while offsets are as they were written.
+/// Refuses such frames, and a `FILTER` that is no condition. Asked of the plan before its types are made to fit, while offsets are as they were written.
 pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
         let schema = merge_schema(&node.inputs());
         for expr in node.expressions() {
             expr.apply(|expr| {
+                guarded::check_filter(expr, &schema)?;
                 if let Expr::WindowFunction(function) = expr {
                     let by = function.params.order_by.first().map(|sort| &sort.expr);
                     if let Some((by, data_type)) = by.and_then(|by| Some((by, by.get_type(&schema).ok()?))) {
@@ -53,6 +57,10 @@ pub(super) fn as_known(plan: LogicalPlan) -> Result<LogicalPlan> {
                 let Some(by) = params.order_by.first_mut() else { return Ok(Transformed::no(expr)) };
                 let Ok(data_type) = by.expr.get_type(&schema) else { return Ok(Transformed::no(expr)) };
                 let frame = &params.window_frame;
+                if frame.units == WindowFrameUnits::Range && has_offset(frame) && is_constant(&by.expr) {
+                    params.window_frame = among_peers(frame);
+                    return Ok(Transformed::yes(expr));
+                }
                 if frame.units != WindowFrameUnits::Range || is_range_key(&data_type) {
                     return Ok(Transformed::no(expr));
                 }
@@ -78,6 +86,32 @@ pub(super) fn as_known(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(rewritten.data)
 }
 
+/// Whether all rows are peers.
+fn is_constant(by: &Expr) -> bool {
+    by.column_refs().is_empty() && volatile_calls(by).is_empty()
+}
+
+/// The rows of a `RANGE` frame where all are peers: all of them, or none where it begins or ends off the current value. DataFusion drops a constant
+/// order key, and then misses it.
+fn among_peers(frame: &WindowFrame) -> WindowFrame {
+    let bound = |bound: &WindowFrameBound| {
+        let is_off = |value: &ScalarValue| {
+            !value.is_null() && ScalarValue::new_zero(&value.data_type()).ok().as_ref() != Some(value)
+        };
+        let group = |value: &ScalarValue| ScalarValue::UInt64((!value.is_null()).then_some(1));
+        match bound {
+            WindowFrameBound::Preceding(value) if is_off(value) || value.is_null() => {
+                WindowFrameBound::Preceding(group(value))
+            }
+            WindowFrameBound::Following(value) if is_off(value) || value.is_null() => {
+                WindowFrameBound::Following(group(value))
+            }
+            _ => WindowFrameBound::CurrentRow,
+        }
+    };
+    WindowFrame::new_bounds(WindowFrameUnits::Groups, bound(&frame.start_bound), bound(&frame.end_bound))
+}
+
 /// Of a time of day the type of its number since midnight, and that of the timestamp of that number.
 fn time_of_day(data_type: &DataType) -> Option<(DataType, DataType)> {
     match data_type {
@@ -95,6 +129,15 @@ fn has_offset(frame: &WindowFrame) -> bool {
     })
 }
 
+/// Whether an offset is so far from a value of this type.
+fn counts(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, value) => counts(value),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null => true,
+        other => other.is_numeric(),
+    }
+}
+
 /// Whether DataFusion has `RANGE` frames over a key of this type.
 fn is_range_key(data_type: &DataType) -> bool {
     match data_type {
@@ -108,8 +151,25 @@ fn is_range_key(data_type: &DataType) -> bool {
 
 fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
     let frame = &function.params.window_frame;
+    let ends_before = match (&frame.start_bound, &frame.end_bound) {
+        (WindowFrameBound::CurrentRow, WindowFrameBound::Preceding(_)) => {
+            Some("from the current row on, and to a row before it")
+        }
+        (WindowFrameBound::Following(_), WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_)) => {
+            Some("from a row behind the current one on, and to none behind it")
+        }
+        _ => None,
+    };
+    if let Some(ends_before) = ends_before {
+        return Err(SqlError::plan(
+            format!(
+                "a frame goes {ends_before}: it has no rows; write its earlier bound first, as in `BETWEEN 1 PRECEDING AND CURRENT ROW`"
+            ),
+            None,
+        ));
+    }
     let is_time_of_day = time_of_day(data_type).is_some();
-    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !is_range_key(data_type) && !is_time_of_day {
+    if frame.units == WindowFrameUnits::Range && has_offset(frame) && !counts(data_type) && !is_time_of_day {
         return Err(SqlError::plan(
             format!(
                 "a `RANGE` frame with an offset is over numbers, dates, times and timestamps, and `{}` is a {}; rows are counted by `ROWS`",

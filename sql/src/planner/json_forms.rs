@@ -10,10 +10,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::window;
 use crate::functions::jsonb::{CAST_JSON, CAST_JSONB, JSON_AT, JSON_AT_PATH, TRY_JSON, TRY_JSONB};
+use crate::types::is_variant;
 
 /// The call that an operator or a cast is; none for others.
 pub(super) fn written_out(expr: &Expr) -> Option<Expr> {
     match expr {
+        Expr::Cast { expr, data_type, array: false, format: None, .. } if is_variant(data_type) => {
+            Some(window::call("to_jsonb", vec![(**expr).clone()]))
+        }
         Expr::Cast {
             kind,
             expr,
@@ -77,19 +81,32 @@ fn as_text(value: Expr) -> Expr {
     Expr::Cast { kind: CastKind::Cast, expr: Box::new(value), data_type: DataType::Text, array: false, format: None }
 }
 
-/// `jsonb_extract_path(j, 'a', 'b')` and `jsonb_extract_path_text`; none for other functions.
-pub(super) fn extracted(function: &Function, name: &str) -> Option<Expr> {
-    let is_text = match name {
-        "json_extract_path" | "jsonb_extract_path" => false,
-        "json_extract_path_text" | "jsonb_extract_path_text" => true,
-        _ => return None,
-    };
+/// `jsonb_populate_record(NULL::type, j)`: a cast of the JSON to the type; none where there are values that it replaces.
+fn populated(function: &Function) -> Option<Expr> {
+    let [base, json] = args_of(function)?.try_into().ok()?;
+    let Expr::Cast { kind: _, expr, data_type, array: false, format: None } = base else { return None };
+    let is_null = matches!(&*expr, Expr::Value(value) if value.value == Value::Null);
+    is_null.then(|| Expr::Cast { kind: CastKind::Cast, expr: Box::new(json), data_type, array: false, format: None })
+}
+
+fn args_of(function: &Function) -> Option<Vec<Expr>> {
     let FunctionArguments::List(list) = &function.args else { return None };
     let arg = |arg: &FunctionArg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
         _ => None,
     };
-    let mut args = list.args.iter().map(arg).collect::<Option<Vec<_>>>()?;
+    list.args.iter().map(arg).collect()
+}
+
+/// `jsonb_extract_path(j, 'a', 'b')`, `jsonb_extract_path_text` and `jsonb_populate_record`; none for other functions.
+pub(super) fn extracted(function: &Function, name: &str) -> Option<Expr> {
+    let is_text = match name {
+        "json_extract_path" | "jsonb_extract_path" => false,
+        "json_extract_path_text" | "jsonb_extract_path_text" => true,
+        "json_populate_record" | "jsonb_populate_record" => return populated(function),
+        _ => return None,
+    };
+    let mut args = args_of(function)?;
     if args.len() < 2 {
         return None;
     }

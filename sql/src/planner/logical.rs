@@ -35,6 +35,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
 use super::context::{PlanContext, function_rewrites};
+use super::doubles::MeetAsDoubles;
 use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
@@ -53,6 +54,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
+    analyzer.rules.insert(0, Arc::new(MeetAsDoubles));
     frames::check_written(&plan)?;
     let plan = group_unnest::in_order(plan)?;
     let plan =
@@ -93,7 +95,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
 /// The analyser's rules without its checks.
 fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec()))];
+        vec![Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec())), Arc::new(MeetAsDoubles)];
     rules.extend(Analyzer::new().rules);
     rules
 }

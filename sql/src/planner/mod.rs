@@ -17,6 +17,7 @@ mod casts;
 mod comparisons;
 mod decorrelate;
 mod definitions;
+mod doubles;
 mod explain;
 mod expr;
 mod fallible;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::type_coercion::binary::type_union_coercion;
 use datafusion::logical_expr::{
     Expr as LogicalExpr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, lit, when,
 };
@@ -23,6 +22,7 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
 use super::context::default_functions;
+use super::doubles::common_type;
 use super::json_plain;
 use super::lower::{Lowering, Stream, StreamColumn, engine};
 use super::state_ttl::{ADVICE, duration};
@@ -131,7 +131,7 @@ fn plan_call(function: &Function, context: &mut dyn RelationPlannerContext) -> D
     }
     let mut types = vec![];
     for (a, b) in left.schema().fields().iter().zip(right.schema().fields()) {
-        let common = type_union_coercion(a.data_type(), b.data_type());
+        let common = common_type(a.data_type(), b.data_type());
         types.push(common.ok_or_else(|| {
             SqlError::plan(
                 format!(
@@ -194,7 +194,7 @@ fn of_one_type(left: LogicalPlan, right: LogicalPlan) -> DataFusionResult<(Logic
     let common: Vec<DataType> = of_left
         .iter()
         .zip(&of_right)
-        .map(|(left, right)| type_union_coercion(left, right).unwrap_or_else(|| left.clone()))
+        .map(|(left, right)| common_type(left, right).unwrap_or_else(|| left.clone()))
         .collect();
     let side = |plan: LogicalPlan| {
         let columns = plan.schema().columns().into_iter().zip(plan.schema().fields().iter().zip(&common));

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast::{
     TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut, WildcardAdditionalOptions,
 };
 
+use super::match_recognize::compare_with_values;
 use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::{alias, event_time};
@@ -24,7 +25,7 @@ use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::score::fold_options;
 use crate::parser::SYMMETRIC;
-use crate::parser::match_recognize::{FINAL, RUNNING};
+use crate::parser::match_recognize::{FINAL, MATCH_FUNCTION, RUNNING};
 use crate::parser::written::written;
 
 /// Writes all such forms of a query as others.
@@ -147,6 +148,11 @@ impl VisitorMut for Expander<'_> {
             }
         }
         let name = function.name.to_string().to_lowercase();
+        if name == MATCH_FUNCTION
+            && let Err(error) = compare_with_values(function)
+        {
+            return ControlFlow::Break(error);
+        }
         if let Some(array) = array_of_rows(&name).filter(|_| !self.catalog.functions().contains(&name)) {
             function.name = ObjectName::from(vec![Ident::with_span(function.name.span(), array)]);
             let Expr::Function(array) = &*expr else { return ControlFlow::Continue(()) };

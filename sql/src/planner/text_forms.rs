@@ -1,6 +1,8 @@
-//! Forms of texts that DataFusion does not read: `COLLATE`, `N'..'`, `SUBSTRING(text FROM 'pattern')`.
+//! Forms of texts that DataFusion does not read: `COLLATE`, `N'..'`, `SUBSTRING(text FROM 'pattern')`, casts to texts of a length.
 
-use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Spanned, Value, ValueWithSpan};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, CharacterLength, DataType, Expr, ObjectName, Spanned, Value, ValueWithSpan,
+};
 
 use super::window;
 use crate::error::{Location, Result, SqlError};
@@ -26,6 +28,28 @@ pub(super) fn written_out(expr: &Expr) -> Result<Option<Expr>> {
         }
         _ => Ok(None),
     }
+}
+
+/// `CAST(x AS VARCHAR(3))`, which has three characters at most, and `CAST(x AS CHAR(3))`, which has three: blanks are added. None for other types.
+pub(super) fn of_length(kind: &CastKind, value: &Expr, data_type: &DataType) -> Option<Expr> {
+    let (length, is_filled) = match data_type {
+        DataType::Varchar(Some(CharacterLength::IntegerLength { length, .. })) => (*length, false),
+        DataType::Char(Some(CharacterLength::IntegerLength { length, .. })) => (*length, true),
+        _ => return None,
+    };
+    let number = |number: u64| Expr::Value(Value::Number(number.to_string(), false).into());
+    let text = Expr::Cast {
+        kind: kind.clone(),
+        expr: Box::new(value.clone()),
+        data_type: DataType::Text,
+        array: false,
+        format: None,
+    };
+    let cut = |text: Expr| window::call("substr", vec![text, number(1), number(length)]);
+    Some(match is_filled {
+        true => window::call("rpad", vec![cut(text), number(length)]),
+        false => cut(text),
+    })
 }
 
 fn is_text(expr: &Expr) -> bool {

@@ -121,7 +121,7 @@ impl History {
                 let flags = labels::flags(rows.column(label)).ok_or_else(|| {
                     Error::usage(format!(
                         "{data}: column `{labels}` is {}; labels are true and false, or 1 and 0",
-                        rows.column(label).data_type()
+                        eagre_sql::types::sql_name(rows.column(label).data_type())
                     ))
                 })?;
                 labels::of_flags(&keys, rows.column(time).as_primitive::<TimestampMillisecondType>().values(), &flags)
@@ -229,9 +229,10 @@ fn times(rows: &RecordBatch, time: usize, columns: &Columns, data: &str) -> Resu
             cast(&instants.map_err(engine)?, &TIME).map_err(engine)
         }
         other => Err(Error::usage(format!(
-            "{}: column `{}` of {data} holds {other} and not times; a time is written like 2026-01-31 12:00:00, in every row",
+            "{}: column `{}` of {data} holds {} and not times; a time is written like 2026-01-31 12:00:00, in every row",
             columns.option("time"),
-            rows.schema().field(time).name()
+            rows.schema().field(time).name(),
+            eagre_sql::types::sql_name(other)
         ))),
     }
 }
@@ -246,7 +247,7 @@ fn value_column(schema: &Schema, columns: &Columns, taken: [Option<usize>; 3], d
             false => Err(Error::usage(format!(
                 "{}: column `{name}` of {data} holds {} and not numbers",
                 columns.option("value"),
-                schema.field(index).data_type()
+                eagre_sql::types::sql_name(schema.field(index).data_type())
             ))),
         };
     }

@@ -137,7 +137,7 @@ fn query_refusals_help() {
         "q: its columns are k, v; `ts`, the time of the history, has to be one of them",
     );
     refused("SELECT ts, v FROM history", "`k`, the key of the history, has to be one of them");
-    refused("SELECT k, v AS ts FROM history", "`ts` is Float64 and no time");
+    refused("SELECT k, v AS ts FROM history", "`ts` is DOUBLE and no time");
     refused("SELECT 'c' AS k, ts FROM history", "rows of key `c`, which the history does not have");
     refused("CREATE VIEW w AS SELECT * FROM history", "there is no query");
 }
@@ -259,7 +259,7 @@ fn rows_without_a_verdict_are_no_alarms() {
         assert_eq!((flagged.kind, flagged.figures.alarms), (Kind::Flags, 0), "{null}");
     }
     let history = read(ROWS, &columns(), "bad").expect("readable");
-    for (column, what) in [("k AS score", "`score` is Utf8"), ("1 AS is_anomaly", "`is_anomaly` is Int64")] {
+    for (column, what) in [("k AS score", "`score` is STRING"), ("1 AS is_anomaly", "`is_anomaly` is BIGINT")] {
         let question = Question { name: "q".to_owned(), sql: format!("SELECT ts, k, {column} FROM history") };
         let session = Session::builder().set("eagre.shards", "1").build().expect("a session");
         let error = verdict::ask(&history, &columns(), &question, session).expect_err("no verdict").to_string();

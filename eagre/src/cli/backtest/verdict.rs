@@ -130,7 +130,7 @@ fn marks(history: &History, columns: &Columns, rows: &RecordBatch) -> Result<Ver
     let key = columns.key.as_ref().map(|key| required(key, "key")).transpose()?;
     let times = match rows.column(time).data_type() {
         DataType::Timestamp(..) => cast(rows.column(time), &TIME).map_err(|error| error.to_string())?,
-        other => return Err(format!("`{}` is {other} and no time", columns.time)),
+        other => return Err(format!("`{}` is {} and no time", columns.time, eagre_sql::types::sql_name(other))),
     };
     let times = times.as_primitive::<TimestampMillisecondType>();
     let keys = match key {
@@ -149,7 +149,7 @@ fn marks(history: &History, columns: &Columns, rows: &RecordBatch) -> Result<Ver
         return Err(format!(
             "its column `{}` is {}; `{IS_ANOMALY}` has to be a Boolean, and `{SCORE}` a number",
             names[column],
-            rows.column(column).data_type()
+            eagre_sql::types::sql_name(rows.column(column).data_type())
         ));
     }
     let kind = match (flag, score) {

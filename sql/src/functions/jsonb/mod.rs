@@ -6,6 +6,7 @@
 
 mod edit;
 pub(crate) mod marks;
+pub(crate) mod nested;
 mod numbers;
 pub(crate) mod operators;
 mod tree;

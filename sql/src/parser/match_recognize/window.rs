@@ -366,6 +366,7 @@ impl<'t> Rewrite<'t> {
                 continue;
             };
             let span = tokens[place].span;
+            let leaves_nulls_out = take_null_treatment(&mut written);
             let start = start_of_call(&written)
                 .ok_or_else(|| SqlError::syntax("`OVER` follows a function or a measure", Location::of(span)))?;
             let call = written.split_off(start);
@@ -374,7 +375,7 @@ impl<'t> Rewrite<'t> {
             });
             let ends = tokens.get(next).is_none_or(|token| token.token == Token::Comma);
             let is_item = items && begins && ends && depth(&written) == 0;
-            let (value, name) = self.answer(&call, span)?;
+            let (value, name) = self.answer(&call, leaves_nulls_out, span)?;
             written.extend(value);
             if is_item {
                 written.extend(sql("AS", span)?);
@@ -386,7 +387,12 @@ impl<'t> Rewrite<'t> {
     }
 
     /// The column of what is asked of the window, and what it is called where nothing is said.
-    fn answer(&mut self, call: &[TokenWithSpan], span: Span) -> Result<(Vec<TokenWithSpan>, String)> {
+    fn answer(
+        &mut self,
+        call: &[TokenWithSpan],
+        leaves_nulls_out: bool,
+        span: Span,
+    ) -> Result<(Vec<TokenWithSpan>, String)> {
         let at = call.first().and_then(|token| Location::of(token.span));
         if let [TokenWithSpan { token: Token::Word(asked), .. }] = call {
             let is_it = |(_, name): &(_, String)| match asked.quote_style {
@@ -405,14 +411,23 @@ impl<'t> Rewrite<'t> {
             let value = format!("(CASE WHEN {} THEN {} END)", self.column("there"), self.measure(place));
             return Ok((sql(&value, span)?, asked.value.clone()));
         }
-        let name = text_of(call);
-        let expr = self.over_rows(call, at)?;
+        let mut name = text_of(call);
+        if self.window.named {
+            // Two windows may be asked the same.
+            name = format!("{name} OVER {}", text_of(&self.tokens[self.window.open - 2..self.window.open - 1]));
+        }
+        let expr = self.over_rows(call, leaves_nulls_out, at)?;
         self.asked.push(expr);
         Ok((sql(&self.answer_column(self.asked.len() - 1), span)?, name))
     }
 
     /// A function over the rows of a match, as a measure has it.
-    fn over_rows(&self, call: &[TokenWithSpan], at: Option<Location>) -> Result<Vec<TokenWithSpan>> {
+    fn over_rows(
+        &self,
+        call: &[TokenWithSpan],
+        leaves_nulls_out: bool,
+        at: Option<Location>,
+    ) -> Result<Vec<TokenWithSpan>> {
         let function = call.first().map(|token| plain(&token.token)).unwrap_or_default();
         if WITHOUT_FRAME.contains(&function.as_str()) {
             return Err(SqlError::plan(
@@ -426,6 +441,13 @@ impl<'t> Rewrite<'t> {
         let (navigation, args) = match function.as_str() {
             "FIRST_VALUE" | "NTH_VALUE" => ("FIRST", &call[2..call.len() - 1]),
             "LAST_VALUE" => ("LAST", &call[2..call.len() - 1]),
+            function if leaves_nulls_out => {
+                let message = format!(
+                    "`{}` does not leave nulls out; `FIRST_VALUE`, `LAST_VALUE` and `NTH_VALUE` do",
+                    function.to_lowercase()
+                );
+                return Err(SqlError::plan(message, at));
+            }
             _ => return Ok(call),
         };
         let ends_plainly = call.last().is_some_and(|token| token.token == Token::RParen)
@@ -446,11 +468,23 @@ impl<'t> Rewrite<'t> {
             let number = number.filter(|number| *number > 0).ok_or_else(|| {
                 SqlError::plan("`NTH_VALUE(value, n)` over a window with a pattern takes a number from 1 on", at)
             })?;
+            if leaves_nulls_out {
+                return self.among_values(split_at_commas(args)[0], &number.to_string(), call[0].span);
+            }
             let place = call.len() - 2;
             call[place].token = Token::Number((number - 1).to_string(), false);
+        } else if leaves_nulls_out {
+            let place = if navigation == "FIRST" { "1" } else { "-1" };
+            return self.among_values(args, place, call[0].span);
         }
         call[0].token = plain_word(navigation);
         Ok(call)
+    }
+
+    /// The value at a place among those of a match that are not null.
+    fn among_values(&self, value: &[TokenWithSpan], place: &str, span: Span) -> Result<Vec<TokenWithSpan>> {
+        let value = text_of(value);
+        sql(&format!("(array_agg({value}) FILTER (WHERE ({value}) IS NOT NULL))[{place}]"), span)
     }
 
     /// Tokens of a `SELECT` in which columns have the name of their table no longer before them, which a variable may have, too.
@@ -623,6 +657,17 @@ fn select_around(tokens: &[TokenWithSpan], place: usize) -> Option<(usize, usize
         }
     }
     Some((select, tokens.len()))
+}
+
+/// Whether a call ends with `IGNORE NULLS`; that is taken off, as is `RESPECT NULLS`.
+fn take_null_treatment(call: &mut Vec<TokenWithSpan>) -> bool {
+    let [.., treatment, nulls] = call.as_slice() else { return false };
+    let leaves_out = is_word(&treatment.token, "IGNORE");
+    if !is_word(&nulls.token, "NULLS") || !(leaves_out || is_word(&treatment.token, "RESPECT")) {
+        return false;
+    }
+    call.truncate(call.len() - 2);
+    leaves_out
 }
 
 /// Where the function call or the name begins that tokens end with: `m`, `f(..)`, `f(..) FILTER (..)`.

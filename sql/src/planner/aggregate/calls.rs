@@ -113,7 +113,7 @@ impl Lowering<'_> {
         // DataFusion's own.
         let mut columns: Vec<FieldRef> = vec![];
         let mut places = vec![];
-        let (args, mut order) = args_and_order(params, |expr| {
+        let (args, mut order) = args_and_order(&function.func, params, |expr| {
             places.push(inputs.add(self, stream, compiler, expr)?);
             columns.push(expr.to_field(schema.as_ref())?.1);
             Ok(columns.len() - 1)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan};
 use eagre_engine::expr::{ExprRef, PlainColumn};
 use eagre_engine::graph::ChangelogMode;
@@ -13,8 +14,11 @@ use eagre_engine::operator::chain::Stage;
 use super::Lowering;
 use super::stream::{Slot, Stream, StreamColumn};
 use crate::error::{Result, SqlError};
-use crate::planner::expr::{Compiler, strip_alias};
+use crate::planner::expr::{Compiler, Written, location_of, strip_alias};
 use crate::planner::logical::{is_random, volatile_calls};
+
+/// How the names begin that DataFusion's optimiser gives to what it computes once.
+const COMPUTED_ONCE: &str = "__common_expr";
 
 impl Lowering<'_> {
     /// Refuses functions of the step where their answer would have to be remembered.
@@ -60,7 +64,23 @@ impl Lowering<'_> {
     ) -> Result<ExprRef> {
         self.check_volatile(stream, expr)?;
         stream.may_fail |= compiler.may_fail(expr);
-        compiler.compile(expr, name)
+        let written = self.as_written(strip_alias(expr))?;
+        let location = location_of(expr).or_else(|| location_of(&written));
+        compiler.compile_written(expr, name, &Written { expr: written, location })
+    }
+
+    /// An expression with what the optimiser computes once for several of them in its place.
+    fn as_written(&self, expr: &LogicalExpr) -> Result<LogicalExpr> {
+        let written = expr.clone().transform_up(|part| {
+            Ok(match &part {
+                LogicalExpr::Column(column) => match self.computed_once.get(&column.name) {
+                    Some(computed) => Transformed::yes(computed.clone()),
+                    None => Transformed::no(part),
+                },
+                _ => Transformed::no(part),
+            })
+        });
+        Ok(written?.data)
     }
 
     pub(in crate::planner) fn filter(
@@ -118,6 +138,14 @@ impl Lowering<'_> {
         input: &LogicalPlan,
         schema: &DFSchema,
     ) -> Result<Stream> {
+        for expr in exprs {
+            if let LogicalExpr::Alias(alias) = expr
+                && alias.name.starts_with(COMPUTED_ONCE)
+            {
+                let written = self.as_written(&alias.expr)?;
+                self.computed_once.insert(alias.name.clone(), written);
+            }
+        }
         let input_schema = input.schema();
         let column_of = |expr: &LogicalExpr| match strip_alias(expr) {
             LogicalExpr::Column(column) => input_schema.index_of_column(column).ok(),

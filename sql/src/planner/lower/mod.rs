@@ -91,6 +91,8 @@ pub(super) struct Lowering<'a> {
     pub(super) judges_sessions: bool,
     /// What is asked of the operator that is lowered next.
     pub(super) above: Above,
+    /// What the optimiser computes once for several expressions, by the name that it gave it.
+    computed_once: HashMap<String, LogicalExpr>,
     readings: HashMap<String, Reading>,
     /// The tables of each name: a table that was dropped and created anew within a text is another one.
     versions: HashMap<String, Vec<Arc<Table>>>,
@@ -160,6 +162,7 @@ impl<'a> Lowering<'a> {
             aggregated_window: false,
             judges_sessions: false,
             above: Above::default(),
+            computed_once: HashMap::new(),
             readings: HashMap::new(),
             versions: HashMap::new(),
             late_ports: BTreeMap::new(),

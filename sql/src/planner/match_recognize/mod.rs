@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::simplify::SimplifyContext;
@@ -29,7 +29,7 @@ use eagre_patterns::{Automaton, VariableSet};
 use super::expr::strip_alias;
 use super::logical::{self, is_time};
 use super::misread::in_lists;
-use super::{ROWTIME_METADATA, casts};
+use super::{ROWTIME_METADATA, casts, guarded};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, PatternSyntax, RowsSyntax, SkipSyntax};
 use crate::types::sql_name;
@@ -54,7 +54,7 @@ pub(super) use explain::{ExplainPlan, add_parts};
 pub(super) use lineage::column_named as lineage_column;
 pub(super) use lower::time_of_match;
 pub(super) use places::without_places;
-pub(super) use subqueries::{is_lifted, lift};
+pub(super) use subqueries::{compare_with_values, is_lifted, lift};
 pub(super) use together::share;
 
 use conditions::ConditionPlan;
@@ -415,6 +415,7 @@ impl<'p> Expressions<'p> {
 
     /// Fits types to each other.
     fn coerce(&self, expr: LogicalExpr, schema: &DFSchema) -> Result<LogicalExpr> {
+        expr.apply(|part| guarded::check_filter(part, schema).map(|()| TreeNodeRecursion::Continue))?;
         let expr = logical::rewrite_functions(expr, schema, &self.planner.config)?;
         let expr = self.simplifier(schema).coerce(expr, schema)?;
         let expr = casts::rewrite_expr(expr, schema, &self.planner.time_zone)?.data;

@@ -24,7 +24,7 @@ use super::{MatchRecognize, MatchRules, OrderPlan, OutputPlan, row_schema, words
 use crate::catalog::MatchSettings;
 use crate::error::{Result, SqlError};
 use crate::parser::match_recognize::{RowsSyntax, SEEK, SkipSyntax};
-use crate::planner::accumulators::{Foreign, ForeignSpec, args_and_order};
+use crate::planner::accumulators::{Foreign, ForeignSpec, args_and_order, order_of};
 use crate::planner::aggregate::ORDERED_FUNCTIONS;
 use crate::planner::context::default_functions;
 use crate::planner::expr::{Compiler, Written, location_of, short_text, strip_alias};
@@ -143,7 +143,7 @@ impl<'a> Expressions<'a> {
         let counts_rows = name == "count"
             && !params.distinct
             && matches!(params.args.as_slice(), [LogicalExpr::Literal(value, _)] if !value.is_null());
-        if ours && !ignore_nulls && params.order_by.is_empty() {
+        if ours && !ignore_nulls && order_of(&function.func, params).is_empty() {
             let args: &[LogicalExpr] = if counts_rows { &[] } else { &params.args };
             let fields = args.iter().map(|arg| Ok(arg.to_field(&self.row_schema)?.1)).collect::<Result<Vec<_>>>()?;
             let request = BuiltinRequest {
@@ -165,7 +165,7 @@ impl<'a> Expressions<'a> {
         // DataFusion's own.
         let mut columns: Vec<FieldRef> = vec![];
         let mut exprs = vec![];
-        let (args, order) = args_and_order(params, |expr| {
+        let (args, order) = args_and_order(&function.func, params, |expr| {
             exprs.push(self.value(expr)?);
             columns.push(expr.to_field(&self.row_schema)?.1);
             Ok(columns.len() - 1)

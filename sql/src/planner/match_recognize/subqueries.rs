@@ -3,14 +3,14 @@
 //! A subquery knows the rows' columns and no match, so what it gives is there before any row is matched: `A.price > (SELECT max(price) FROM
 //! old)` is `A.price > q` over `SELECT *, (SELECT max(price) FROM old) AS q FROM rows`. The column is one of the row in question, as any
 //! other; unlike others it belongs to whatever variable it stands beside. `x IN (SELECT ..)` asks the list of all that the subquery gives,
-//! `EXISTS (SELECT ..)` their count. A subquery without tables is the expression that it selects.
+//! `EXISTS (SELECT ..)` their count, `x > ALL (SELECT ..)` the greatest. A subquery without tables is the expression that it selects.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Ident, Query, SelectItem, SetExpr, TableFactor, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, Ident, Query, SelectItem, SetExpr, TableFactor, UnaryOperator, Value,
+    VisitMut, VisitorMut,
 };
 
 use crate::error::{Result, SqlError};
@@ -55,17 +55,9 @@ impl Lifter {
         Expr::Identifier(Ident::with_quote('"', name))
     }
 
-    /// The column of an aggregate, in the words of SQL, over what a subquery gives, named `q` with these columns.
+    /// The column of an [aggregate](aggregated).
     fn aggregate(&mut self, aggregate: &str, columns: &str, query: &Query) -> Result<Expr> {
-        let text = format!("SELECT {aggregate} FROM (SELECT 1) AS q{columns}");
-        let mut aggregated = parse_query(&text)?;
-        let SetExpr::Select(select) = &mut *aggregated.ast.body else {
-            return Err(SqlError::internal("a `SELECT` is none"));
-        };
-        if let TableFactor::Derived { subquery, .. } = &mut select.from[0].relation {
-            **subquery = query.clone();
-        }
-        Ok(self.column(Expr::Subquery(aggregated.ast)))
+        Ok(self.column(aggregated(aggregate, columns, query)?))
     }
 
     fn replacement(&mut self, expr: &Expr) -> Result<Option<Expr>> {
@@ -83,24 +75,24 @@ impl Lifter {
                 }
             },
             Expr::InSubquery { expr: value, subquery, negated } => {
-                let is_in = match constant(subquery) {
-                    Some(only) => Expr::BinaryOp {
-                        left: value.clone(),
-                        op: BinaryOperator::Eq,
-                        right: Box::new(Expr::Nested(Box::new(only))),
-                    },
-                    None => {
-                        let list = self.aggregate("array_agg(c) FILTER (WHERE c IS NOT NULL)", " (c)", subquery)?;
-                        let rows = self.aggregate("count(*)", " (c)", subquery)?;
-                        let nulls = self.aggregate("count(*) - count(c)", " (c)", subquery)?;
-                        is_in(value, list, rows, nulls)
-                    }
-                };
-                let is_in = Expr::Nested(Box::new(is_in));
+                let is_in = self.is_in(value, subquery)?;
                 if *negated { not(is_in) } else { is_in }
             }
             _ => return Ok(None),
         }))
+    }
+
+    fn is_in(&mut self, value: &Expr, subquery: &Query) -> Result<Expr> {
+        let is_in = match constant(subquery) {
+            Some(only) => compare(value.clone(), BinaryOperator::Eq, Expr::Nested(Box::new(only))),
+            None => {
+                let list = self.aggregate("array_agg(c) FILTER (WHERE c IS NOT NULL)", " (c)", subquery)?;
+                let rows = self.aggregate(ROWS, " (c)", subquery)?;
+                let nulls = self.aggregate(NULLS, " (c)", subquery)?;
+                is_in(value, list, rows, nulls)
+            }
+        };
+        Ok(Expr::Nested(Box::new(is_in)))
     }
 }
 
@@ -115,6 +107,103 @@ impl VisitorMut for Lifter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// How many rows a subquery gives, and how many of them are null.
+const ROWS: &str = "count(*)";
+const NULLS: &str = "count(*) - count(c)";
+
+/// An aggregate, in the words of SQL, over what a subquery gives, named `q` with these columns.
+fn aggregated(aggregate: &str, columns: &str, query: &Query) -> Result<Expr> {
+    let text = format!("SELECT {aggregate} FROM (SELECT 1) AS q{columns}");
+    let mut aggregated = parse_query(&text)?;
+    let SetExpr::Select(select) = &mut *aggregated.ast.body else {
+        return Err(SqlError::internal("a `SELECT` is none"));
+    };
+    if let TableFactor::Derived { subquery, .. } = &mut select.from[0].relation {
+        **subquery = query.clone();
+    }
+    Ok(Expr::Subquery(aggregated.ast))
+}
+
+/// `x > ALL (SELECT ..)` and its kin in the arguments of a clause as comparisons with values of the subquery: of itself it would be asked about
+/// variables, of which it knows nothing.
+///
+/// # Errors
+/// None but of our own making.
+pub(in crate::planner) fn compare_with_values(clause: &mut Function) -> Result<()> {
+    match clause.args.visit(&mut Comparisons { depth: 0 }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+struct Comparisons {
+    /// In how many queries it is: the first is that of the rows.
+    depth: usize,
+}
+
+impl VisitorMut for Comparisons {
+    type Break = SqlError;
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        let (value, op, values, is_all) = match &*expr {
+            Expr::AllOp { left, compare_op, right } => (left, compare_op, right, true),
+            Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, false),
+            _ => return ControlFlow::Continue(()),
+        };
+        let Expr::Subquery(query) = values.as_ref() else { return ControlFlow::Continue(()) };
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
+        match compared(value, op, query, is_all) {
+            Ok(Some(compared)) => *expr = compared,
+            Ok(None) => {}
+            Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `value op ALL (SELECT ..)`, or `ANY`: what the least and the greatest of the values say, and whether there are any, and nulls among them (SQL:2016,
+/// 8.9). None for other operators.
+fn compared(value: &Expr, op: &BinaryOperator, query: &Query, is_all: bool) -> Result<Option<Expr>> {
+    use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+    let is_in =
+        |negated| Expr::InSubquery { expr: Box::new(value.clone()), subquery: Box::new(query.clone()), negated };
+    let extreme = match (op, is_all) {
+        (Eq, false) => return Ok(Some(is_in(false))),
+        (NotEq, true) => return Ok(Some(is_in(true))),
+        (NotEq, false) => return Ok(compared(value, &Eq, query, true)?.map(not)),
+        (Eq, true) => None,
+        (Gt | GtEq, true) | (Lt | LtEq, false) => Some("max(c)"),
+        (Gt | GtEq, false) | (Lt | LtEq, true) => Some("min(c)"),
+        _ => return Ok(None),
+    };
+    let of_values = |aggregate| aggregated(aggregate, " (c)", query);
+    let beside = |aggregate| Ok::<_, SqlError>(compare(value.clone(), op.clone(), of_values(aggregate)?));
+    let holds = match extreme {
+        Some(extreme) => beside(extreme)?,
+        None => compare(beside("min(c)")?, BinaryOperator::And, beside("max(c)")?),
+    };
+    let holds = Expr::Nested(Box::new(holds));
+    let decides = if is_all { not(holds.clone()) } else { holds.clone() };
+    let conditions = vec![
+        when(compare(of_values(ROWS)?, Eq, number("0")), boolean(is_all)),
+        when(decides, boolean(!is_all)),
+        when(compare(of_values(NULLS)?, Gt, number("0")), Expr::Value(Value::Null.into())),
+    ];
+    Ok(Some(Expr::Nested(Box::new(case(conditions, holds)))))
 }
 
 /// What a query of one row selects that looks at no table: `(SELECT 5)`.
@@ -143,26 +232,36 @@ fn is_constant(expr: &Expr) -> bool {
 
 /// `value IN (..)` of a list without nulls that comes of so many rows, of which so many are null.
 fn is_in(value: &Expr, list: Expr, rows: Expr, nulls: Expr) -> Expr {
-    let when = |condition: Expr, result: Expr| CaseWhen { condition, result };
-    let number = |n: &str| Expr::Value(Value::Number(n.into(), false).into());
-    let compare = |left: Expr, op: BinaryOperator, right: Expr| Expr::BinaryOp {
-        left: Box::new(left),
-        op,
-        right: Box::new(right),
-    };
     let null = || Expr::Value(Value::Null.into());
+    let conditions = vec![
+        when(compare(rows, BinaryOperator::Eq, number("0")), boolean(false)),
+        when(Expr::IsNull(Box::new(value.clone())), null()),
+        when(window::call("array_has", vec![list, value.clone()]), boolean(true)),
+        when(compare(nulls, BinaryOperator::Gt, number("0")), null()),
+    ];
+    case(conditions, boolean(false))
+}
+
+fn when(condition: Expr, result: Expr) -> CaseWhen {
+    CaseWhen { condition, result }
+}
+
+fn case(conditions: Vec<CaseWhen>, otherwise: Expr) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
         operand: None,
-        conditions: vec![
-            when(compare(rows, BinaryOperator::Eq, number("0")), boolean(false)),
-            when(Expr::IsNull(Box::new(value.clone())), null()),
-            when(window::call("array_has", vec![list, value.clone()]), boolean(true)),
-            when(compare(nulls, BinaryOperator::Gt, number("0")), null()),
-        ],
-        else_result: Some(Box::new(boolean(false))),
+        conditions,
+        else_result: Some(Box::new(otherwise)),
     }
+}
+
+fn compare(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }
+}
+
+fn number(number: &str) -> Expr {
+    Expr::Value(Value::Number(number.into(), false).into())
 }
 
 fn boolean(value: bool) -> Expr {

@@ -26,7 +26,9 @@ pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
     let mut misread = false;
     let found = plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Subquery(subquery) = node {
-            misread |= lifts_out_of(&subquery.subquery, true) || carried::is_misread(&subquery.subquery);
+            let plan = &subquery.subquery;
+            misread |= lifts_out_of(plan, true) || carried::is_misread(plan);
+            misread |= looks_out(subquery) && has_row_of_none(plan) && (filters_groups(plan) || leaves_out(plan));
         }
         if let LogicalPlan::Filter(filter) = node {
             misread |= condition(&filter.predicate);
