@@ -268,7 +268,8 @@ impl Dialect for EagreDialect {
 
     fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
         match &parser.peek_token_ref().token {
-            Token::DoubleColon => {
+            // Types that sqlparser reads otherwise, or not at all.
+            Token::DoubleColon if is_nested_type(parser) => {
                 parser.next_token();
                 Some(parse_data_type(parser).map(|data_type| cast(CastKind::DoubleColon, expr.clone(), data_type)))
             }
@@ -540,6 +541,14 @@ fn parse_cast(parser: &mut Parser, kind: CastKind) -> Result<Expr, ParserError> 
     let data_type = parse_data_type(parser)?;
     parser.expect_token(&Token::RParen)?;
     Ok(cast(kind, expr, data_type))
+}
+
+/// Whether a type of fields or elements follows `::`.
+fn is_nested_type(parser: &Parser) -> bool {
+    const NESTED: [&str; 4] = ["ROW", "STRUCT", "MAP", "ARRAY"];
+    let [_, first, second] = parser.peek_tokens_ref::<3>();
+    let Token::Word(word) = &first.token else { return false };
+    matches!(second.token, Token::Lt | Token::LParen) && NESTED.iter().any(|name| is_word(word, name))
 }
 
 fn cast(kind: CastKind, expr: Expr, data_type: DataType) -> Expr {

@@ -100,7 +100,8 @@ fn as_doubles(plan: &LogicalPlan, columns: &[usize]) -> Result<LogicalPlan> {
     let exprs = plan.schema().iter().enumerate().map(|(column, (qualifier, field))| {
         let expr = Expr::from((qualifier, field));
         match columns.contains(&column) && field.data_type().is_decimal() {
-            true => cast(expr, DataType::Float64).alias_qualified(qualifier.cloned(), field.name()),
+            // Without its table, as columns of unions are: a filter is taken below a union by these names.
+            true => cast(expr, DataType::Float64).alias(field.name()),
             false => expr,
         }
     });
