@@ -324,10 +324,8 @@ fn an_answer_that_is_no_number_refuses_its_row_alone() {
             rows.map(|row| if row["x"] == json!(3.0) { "NaN".to_owned() } else { row["x"].to_string() }).collect();
         (200, format!(r#"{{"predictions": [{}]}}"#, answers.join(", ")))
     }));
-    let all =
-        [("provider", "http"), ("url", url.as_str()), ("payload", "vertex"), ("batch-rows", "64"), ("retries", "0")];
-    let input = Some(vec![("x".to_owned(), DataType::Float64)]);
-    let model = open(&Definition { input, ..definition(&all) }, &[]).expect("it opens");
+    let options = [("payload", "vertex"), ("batch-rows", "64"), ("retries", "0")];
+    let model = service(&url, &[("x", DataType::Float64)], &[("y", DataType::Float64)], &options);
     let answer = ask(model.as_ref(), &[numbers(8)], 8).expect("it answers");
     let expected: Vec<Option<f64>> = (0..8).map(|row| (row != 3).then_some(f64::from(row))).collect();
     assert_eq!(doubles(&answer.columns[0]), expected);
