@@ -41,11 +41,12 @@ endif
 	$(MAKE) test-kernels
 
 # `--workspace` with a filter, not `-p`: the same features of all dependencies, so that nothing is built again. Tests that need a device
-# have one of these words in their path; the others do not depend on widths and shaders.
+# have one of these words in their path; the others do not depend on widths and shaders. The benchmark's runs of all kernels, three quarters of the
+# time of these tests, are done once, with all others.
 ifneq ($(NEXTEST),)
-TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels) and test(/device|gpu|placed/)'
+TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels) and test(/device|gpu|placed/) and not test(/^bench::/)'
 else
-TEST_KERNELS = $(CARGO) test --locked $(KERNELS) --lib -- device gpu placed
+TEST_KERNELS = $(CARGO) test --locked $(KERNELS) --lib -- device gpu placed --skip bench::
 endif
 
 test-kernels: toolchain

@@ -311,8 +311,10 @@ fn known(plain: &str) -> Option<Told> {
     {
         let _ = right;
         let name = left.rsplit(" AS ").next().unwrap_or(left);
+        let is_plain = name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+        let other = if is_plain { format!("{name}_2") } else { "x".to_owned() };
         return Some(Told::new(format!(
-            "the query gives two columns named `{name}`; give one of them another name: `.. AS {name}_2`"
+            "the query gives two columns named `{name}`; give one of them another name: `.. AS {other}`"
         )));
     }
     if let Some((name, errors)) =

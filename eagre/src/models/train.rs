@@ -1,5 +1,6 @@
 //! `CREATE MODEL .. AS SELECT ..`: the rows of a query that ends, and what is learnt from them.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -92,8 +93,10 @@ impl Session {
         let sample =
             |schema: &SchemaRef| Sample::new(&definition(model), schema).map_err(|error| placed(model, &error));
         // Views that this text makes have no rows yet: what they read is read here.
-        let run = self.inner.views.current().is_some();
-        if let Some(query) = self.over_views(catalog, query)?.filter(|_| run) {
+        let run = |views: &BTreeSet<String>| {
+            self.inner.views.current().is_some_and(|current| views.iter().all(|view| current.set.view(view).is_some()))
+        };
+        if let Some(query) = self.over_views(catalog, query)?.filter(|query| run(&query.views)) {
             let mut rows = self.snapshot()?.answer(&query)?;
             let mut kept = sample(rows.schema())?;
             while let Some(batch) = rows.blocking_next()? {

@@ -376,7 +376,11 @@ impl Distinct {
             self.save_entries(whole, 0..self.entries.len() as u32)?
         };
         let mut noted = std::mem::take(&mut self.changed);
-        noted.retain(|entry| self.entries[*entry as usize].bits & CHANGED != 0);
+        noted.retain(|entry| {
+            // Of one that was forgotten and is there again, once.
+            let bits = &mut self.entries[*entry as usize].bits;
+            std::mem::replace(bits, *bits & !CHANGED) & CHANGED != 0
+        });
         let (changes, saved) = self.save_entries(changed, noted)?;
         let gone: Vec<u32> = saved.into_iter().filter(|entry| self.is_empty(*entry)).collect();
         self.forget(&gone);
@@ -395,6 +399,10 @@ impl Distinct {
             let rank = self.ranks.get(entry.slot as usize).copied().unwrap_or(NONE);
             if rank == NONE {
                 debug_assert_eq!(entry.slot, NONE, "a slot with changes is saved");
+                if entry.slot != NONE {
+                    entry.bits |= CHANGED;
+                    self.changed.push(index);
+                }
                 continue;
             }
             entry.bits = entry.bits & !CHANGED | SAVED;

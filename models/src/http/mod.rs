@@ -173,7 +173,8 @@ impl HttpModel {
                     let response = serde_json::from_str(&text).map_err(|_| RequestRefused {
                         why: format!("its response is no JSON: {}", excerpt(&text)),
                         // What is no number is written so by some (Python's `json`), and then one of the rows is to blame.
-                        for_its_rows: ["NaN", "Infinity"].iter().any(|word| text.contains(word)),
+                        for_its_rows: text.trim_start().starts_with(['{', '['])
+                            && ["NaN", "Infinity"].iter().any(|word| text.contains(word)),
                     })?;
                     let answers = self.payload.answers(&self.answered, self.labels(), &response, rows.len());
                     return answers.map_err(|why| RequestRefused { why, for_its_rows: false });

@@ -62,7 +62,10 @@ pub(super) fn read(definition: &Definition, bytes: &[u8]) -> Result<File> {
         .transpose()
         .map_err(|error| damaged(&format!("its header: {error}")))?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
+    // In an order of their own, so that the same file always has the same fault.
+    let mut views = file.tensors();
+    views.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (name, view) in views {
         let tensor = tensor(&view).map_err(|error| damaged(&error))?;
         let tensor = tensor.ok_or_else(|| {
             definition.shape(format!("tensor `{name}` has numbers of type {:?}; save the model in F32", view.dtype()))

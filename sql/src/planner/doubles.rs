@@ -13,12 +13,51 @@ use datafusion::logical_expr::type_coercion::binary::type_union_coercion;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, Values, cast};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::expr::strip_alias;
+
 /// The type of a column of two queries' rows; none where there is no such type.
-pub(super) fn common_type(left: &DataType, right: &DataType) -> Option<DataType> {
-    let meet = |double: &DataType, decimal: &DataType| double.is_floating() && decimal.is_decimal();
-    match meet(left, right) || meet(right, left) {
+pub(super) fn common_type(left: &LogicalPlan, right: &LogicalPlan, column: usize) -> Option<DataType> {
+    match kinds(left, column).with(kinds(right, column)).are_mixed() {
         true => Some(DataType::Float64),
-        false => type_union_coercion(left, right),
+        false => type_union_coercion(left.schema().field(column).data_type(), right.schema().field(column).data_type()),
+    }
+}
+
+/// What the values of a column are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kinds {
+    /// DOUBLEs that are not written in the query: beside a DECIMAL those are exact.
+    doubles: bool,
+    decimals: bool,
+}
+
+impl Kinds {
+    fn with(self, other: Self) -> Self {
+        Self { doubles: self.doubles || other.doubles, decimals: self.decimals || other.decimals }
+    }
+
+    fn are_mixed(self) -> bool {
+        self.doubles && self.decimals
+    }
+}
+
+/// Those of a query's column; of a union, whose columns have no common type yet, those of all its inputs.
+fn kinds(plan: &LogicalPlan, column: usize) -> Kinds {
+    if let LogicalPlan::Union(union) = plan {
+        return union.inputs.iter().map(|input| kinds(input, column)).fold(Kinds::default(), Kinds::with);
+    }
+    let data_type = plan.schema().field(column).data_type();
+    Kinds { doubles: data_type.is_floating() && !is_written(plan, column), decimals: data_type.is_decimal() }
+}
+
+fn is_written(plan: &LogicalPlan, column: usize) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => match strip_alias(&projection.expr[column]) {
+            Expr::Negative(number) => matches!(number.as_ref(), Expr::Literal(..)),
+            expr => matches!(expr, Expr::Literal(..)),
+        },
+        LogicalPlan::SubqueryAlias(alias) => is_written(&alias.input, column),
+        _ => false,
     }
 }
 
@@ -47,9 +86,9 @@ impl AnalyzerRule for MeetAsDoubles {
 fn meet(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Union(union) => {
-            let types = |column: usize| union.inputs.iter().map(move |input| input.schema().field(column).data_type());
+            let whole = LogicalPlan::Union(union.clone());
             let columns: Vec<usize> =
-                (0..union.schema.fields().len()).filter(|column| are_mixed(types(*column))).collect();
+                (0..union.schema.fields().len()).filter(|column| kinds(&whole, *column).are_mixed()).collect();
             // Its columns have the types of its first input, which may have changed.
             let first = union.inputs[0].schema();
             let is_stale = (0..)
@@ -58,9 +97,7 @@ fn meet(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             if columns.is_empty() && !is_stale {
                 return Ok(Transformed::no(LogicalPlan::Union(union)));
             }
-            let inputs = union.inputs.iter().map(|input| as_doubles(input, &columns).map(Arc::new));
-            let union = Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?;
-            Ok(Transformed::yes(LogicalPlan::Union(union)))
+            Ok(Transformed::yes(as_doubles(&whole, &columns)?))
         }
         LogicalPlan::Values(Values { schema, mut values }) => {
             let mut mixed = false;
@@ -91,15 +128,19 @@ fn meet(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-fn are_mixed<'a>(mut types: impl Iterator<Item = &'a DataType> + Clone) -> bool {
-    types.clone().any(DataType::is_floating) && types.any(DataType::is_decimal)
-}
-
 /// A query's rows with the decimals among these columns as doubles, named as they were.
 fn as_doubles(plan: &LogicalPlan, columns: &[usize]) -> Result<LogicalPlan> {
+    if let LogicalPlan::Union(union) = plan {
+        let inputs = union.inputs.iter().map(|input| as_doubles(input, columns).map(Arc::new));
+        return Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?));
+    }
+    let is_cast = |column: &usize| plan.schema().field(*column).data_type().is_decimal();
+    if !columns.iter().any(is_cast) {
+        return Ok(plan.clone());
+    }
     let exprs = plan.schema().iter().enumerate().map(|(column, (qualifier, field))| {
         let expr = Expr::from((qualifier, field));
-        match columns.contains(&column) && field.data_type().is_decimal() {
+        match columns.contains(&column) && is_cast(&column) {
             // Without its table, as columns of unions are: a filter is taken below a union by these names.
             true => cast(expr, DataType::Float64).alias(field.name()),
             false => expr,

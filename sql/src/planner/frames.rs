@@ -27,6 +27,7 @@ pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
             expr.apply(|expr| {
                 guarded::check_filter(expr, &schema)?;
                 if let Expr::WindowFunction(function) = expr {
+                    check_bounds(&function.params.window_frame)?;
                     let by = function.params.order_by.first().map(|sort| &sort.expr);
                     if let Some((by, data_type)) = by.and_then(|by| Some((by, by.get_type(&schema).ok()?))) {
                         check(function, by, &data_type)?;
@@ -95,15 +96,18 @@ fn is_constant(by: &Expr) -> bool {
 /// order key, and then misses it.
 fn among_peers(frame: &WindowFrame) -> WindowFrame {
     let bound = |bound: &WindowFrameBound| {
+        // An offset is a text here: a number, or the parts of an interval.
         let is_off = |value: &ScalarValue| {
-            !value.is_null() && ScalarValue::new_zero(&value.data_type()).ok().as_ref() != Some(value)
+            let text = value.to_string();
+            let mut numbers = text.split_whitespace().filter_map(|part| part.parse::<f64>().ok()).peekable();
+            numbers.peek().is_none() || numbers.any(|number| number != 0.0)
         };
         let group = |value: &ScalarValue| ScalarValue::UInt64((!value.is_null()).then_some(1));
         match bound {
-            WindowFrameBound::Preceding(value) if is_off(value) || value.is_null() => {
+            WindowFrameBound::Preceding(value) if value.is_null() || is_off(value) => {
                 WindowFrameBound::Preceding(group(value))
             }
-            WindowFrameBound::Following(value) if is_off(value) || value.is_null() => {
+            WindowFrameBound::Following(value) if value.is_null() || is_off(value) => {
                 WindowFrameBound::Following(group(value))
             }
             _ => WindowFrameBound::CurrentRow,
@@ -149,25 +153,25 @@ fn is_range_key(data_type: &DataType) -> bool {
     }
 }
 
-fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
-    let frame = &function.params.window_frame;
-    let ends_before = match (&frame.start_bound, &frame.end_bound) {
+/// Refuses a frame whose bounds stand the wrong way round.
+fn check_bounds(frame: &WindowFrame) -> Result<()> {
+    let goes = match (&frame.start_bound, &frame.end_bound) {
         (WindowFrameBound::CurrentRow, WindowFrameBound::Preceding(_)) => {
-            Some("from the current row on, and to a row before it")
+            "from the current row on, and to a row before it"
         }
         (WindowFrameBound::Following(_), WindowFrameBound::CurrentRow | WindowFrameBound::Preceding(_)) => {
-            Some("from a row behind the current one on, and to none behind it")
+            "from a row behind the current one on, and to none behind it"
         }
-        _ => None,
+        _ => return Ok(()),
     };
-    if let Some(ends_before) = ends_before {
-        return Err(SqlError::plan(
-            format!(
-                "a frame goes {ends_before}: it has no rows; write its earlier bound first, as in `BETWEEN 1 PRECEDING AND CURRENT ROW`"
-            ),
-            None,
-        ));
-    }
+    let message = format!(
+        "a frame goes {goes}; write the bound that comes first as the first one, as in `BETWEEN 1 PRECEDING AND CURRENT ROW`"
+    );
+    Err(SqlError::plan(message, None))
+}
+
+fn check(function: &WindowFunction, by: &Expr, data_type: &DataType) -> Result<()> {
+    let frame = &function.params.window_frame;
     let is_time_of_day = time_of_day(data_type).is_some();
     if frame.units == WindowFrameUnits::Range && has_offset(frame) && !counts(data_type) && !is_time_of_day {
         return Err(SqlError::plan(

@@ -54,7 +54,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    analyzer.rules.insert(0, Arc::new(MeetAsDoubles));
+    let plan = MeetAsDoubles.analyze(plan, &context.config)?;
     frames::check_written(&plan)?;
     let plan = group_unnest::in_order(plan)?;
     let plan =
@@ -95,7 +95,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
 /// The analyser's rules without its checks.
 fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec())), Arc::new(MeetAsDoubles)];
+        vec![Arc::new(MeetAsDoubles), Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec()))];
     rules.extend(Analyzer::new().rules);
     rules
 }

@@ -130,8 +130,8 @@ fn plan_call(function: &Function, context: &mut dyn RelationPlannerContext) -> D
         return Err(SqlError::plan(message, location).into());
     }
     let mut types = vec![];
-    for (a, b) in left.schema().fields().iter().zip(right.schema().fields()) {
-        let common = common_type(a.data_type(), b.data_type());
+    for (column, (a, b)) in (0..).zip(left.schema().fields().iter().zip(right.schema().fields())) {
+        let common = common_type(&left, &right, column);
         types.push(common.ok_or_else(|| {
             SqlError::plan(
                 format!(
@@ -191,10 +191,9 @@ fn of_one_type(left: LogicalPlan, right: LogicalPlan) -> DataFusionResult<(Logic
     if of_left == of_right {
         return Ok((left, right));
     }
-    let common: Vec<DataType> = of_left
-        .iter()
-        .zip(&of_right)
-        .map(|(left, right)| common_type(left, right).unwrap_or_else(|| left.clone()))
+    let common: Vec<DataType> = (0..)
+        .zip(&of_left)
+        .map(|(column, of_left)| common_type(&left, &right, column).unwrap_or_else(|| of_left.clone()))
         .collect();
     let side = |plan: LogicalPlan| {
         let columns = plan.schema().columns().into_iter().zip(plan.schema().fields().iter().zip(&common));

@@ -37,6 +37,10 @@ pub(super) fn of_length(kind: &CastKind, value: &Expr, data_type: &DataType) -> 
         DataType::Char(Some(CharacterLength::IntegerLength { length, .. })) => (*length, true),
         _ => return None,
     };
+    // Longer than a text can be.
+    if length > i32::MAX as u64 {
+        return None;
+    }
     let number = |number: u64| Expr::Value(Value::Number(number.to_string(), false).into());
     let text = Expr::Cast {
         kind: kind.clone(),

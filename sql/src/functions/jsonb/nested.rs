@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ListArray, MapArray, StringViewArray, StructArray};
+use arrow::array::{Array, ArrayRef, ListArray, MapArray, StringViewArray, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
@@ -77,10 +77,19 @@ fn values(trees: &[Option<&Json>], to: &DataType, lenient: bool, convert: Conver
             let DataType::Struct(fields) = entries.data_type() else {
                 return Err(ArrowError::CastError(format!("{to} is no MAP")));
             };
-            let objects = taken(trees, to, lenient, |tree| match tree {
+            let mut objects = taken(trees, to, lenient, |tree| match tree {
                 Json::Object(fields) => Some(fields),
                 _ => None,
             })?;
+            if lenient {
+                let is_key = |key: &String| {
+                    let key: ArrayRef = Arc::new(StringViewArray::from_iter([Some(key)]));
+                    convert(&key, fields[0].data_type(), true).is_ok_and(|key| key.is_valid(0))
+                };
+                for object in &mut objects {
+                    *object = object.filter(|object| object.iter().all(|(key, _)| is_key(key)));
+                }
+            }
             let all: Vec<&(String, Json)> = objects.iter().flatten().flat_map(|object| object.iter()).collect();
             let keys: ArrayRef = Arc::new(all.iter().map(|(key, _)| Some(key)).collect::<StringViewArray>());
             let keys = convert(&keys, fields[0].data_type(), false)?;
@@ -94,6 +103,10 @@ fn values(trees: &[Option<&Json>], to: &DataType, lenient: bool, convert: Conver
             let text = |tree: &Option<&Json>| match tree {
                 None | Some(Json::Null) => None,
                 Some(Json::Text(text)) => Some(text.clone()),
+                // An integer is rounded, as a cast of the value itself does it.
+                Some(Json::Number(digits)) if plain.is_integer() && digits.contains(['.', 'e', 'E']) => {
+                    Some(digits.parse::<f64>().map_or_else(|_| digits.clone(), |number| number.round().to_string()))
+                }
                 Some(other) => Some(other.text()),
             };
             let texts: ArrayRef = Arc::new(trees.iter().map(text).collect::<StringViewArray>());
@@ -166,6 +179,7 @@ mod tests {
             read(&texts, to, false).expect("they fit"),
             ["(7, 2026-01-02T03:04:05, {a=1, b=NULL}, [(x, 2), NULL])", "(9007199254740993, NULL, NULL, NULL)", "NULL"]
         );
+        assert_eq!(read(&[r#"{"a": 2.5, "b": 1e3}"#], "ROW<a INT, b BIGINT>", false).expect("they fit"), ["(3, 1000)"]);
         assert_eq!(read(&[r#"{"1": {"x": [1]}}"#], "MAP<INT, STRING>", false).expect("it fits"), [r#"{1={"x":[1]}}"#]);
     }
 
@@ -177,6 +191,7 @@ mod tests {
             (r#"{"a": {"b": 1}}"#, "ARRAY<ROW<a INT>>", r#"the JSON value `{"a":{"b":1}}` is no ARRAY<ROW<a INT>>"#),
             (r#"{"a": "x"}"#, "ROW<a INT>", "'x'"),
             ("{a}", "ROW<a INT>", "'{a}' is no JSON"),
+            (r#"{"x": 1}"#, "MAP<INT, INT>", "'x'"),
         ] {
             let error = read(&[text], to, false).expect_err("it does not fit");
             assert!(error.contains(reason), "{error}\nshould contain: {reason}");

@@ -412,9 +412,8 @@ impl<'t> Rewrite<'t> {
             return Ok((sql(&value, span)?, asked.value.clone()));
         }
         let mut name = text_of(call);
-        if self.window.named {
-            // Two windows may be asked the same.
-            name = format!("{name} OVER {}", text_of(&self.tokens[self.window.open - 2..self.window.open - 1]));
+        if leaves_nulls_out {
+            name.push_str(" IGNORE NULLS");
         }
         let expr = self.over_rows(call, leaves_nulls_out, at)?;
         self.asked.push(expr);

@@ -9,11 +9,11 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, Ident, Query, SelectItem, SetExpr, TableFactor, UnaryOperator, Value,
-    VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, Ident, Query, SelectItem, SetExpr, Spanned, TableFactor, UnaryOperator,
+    Value, VisitMut, VisitorMut,
 };
 
-use crate::error::{Result, SqlError};
+use crate::error::{Location, Result, SqlError};
 use crate::parser::parse_query;
 use crate::planner::window;
 
@@ -181,6 +181,14 @@ fn compared(value: &Expr, op: &BinaryOperator, query: &Query, is_all: bool) -> R
     use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
     let is_in =
         |negated| Expr::InSubquery { expr: Box::new(value.clone()), subquery: Box::new(query.clone()), negated };
+    if let SetExpr::Select(select) = &*query.body
+        && select.projection.len() > 1
+    {
+        let word = if is_all { "ALL" } else { "ANY" };
+        let message =
+            format!("`{word} (SELECT ..)` compares with one column, and the query gives {}", select.projection.len());
+        return Err(SqlError::plan(message, Location::of(query.span())));
+    }
     let extreme = match (op, is_all) {
         (Eq, false) => return Ok(Some(is_in(false))),
         (NotEq, true) => return Ok(Some(is_in(true))),
