@@ -311,11 +311,7 @@ fn known(plain: &str) -> Option<Told> {
     {
         let _ = right;
         let name = left.rsplit(" AS ").next().unwrap_or(left);
-        let is_plain = name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
-        let other = if is_plain { format!("{name}_2") } else { "x".to_owned() };
-        return Some(Told::new(format!(
-            "the query gives two columns named `{name}`; give one of them another name: `.. AS {other}`"
-        )));
+        return Some(Told::new(two_columns_named(name)));
     }
     if let Some((name, errors)) =
         after("Function '").and_then(|rest| rest.split_once("' failed to match any signature, errors: "))
@@ -509,6 +505,13 @@ fn known(plain: &str) -> Option<Told> {
         return Some(Told::new(format!("the window `{name}` is not defined; write `WINDOW {name} AS (..)`")));
     }
     None
+}
+
+/// What is wrong with a query that gives two columns of one name.
+pub(crate) fn two_columns_named(name: &str) -> String {
+    let is_plain = name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+    let other = if is_plain { format!("{name}_2") } else { "x".to_owned() };
+    format!("the query gives two columns named `{name}`; give one of them another name: `.. AS {other}`")
 }
 
 /// Literals as they are written: `Int64(1)` is `1`, `Utf8("a")` is `'a'`.

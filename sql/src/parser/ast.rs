@@ -404,7 +404,7 @@ pub struct CreateFunction {
 /// One argument of a function.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionArg {
-    /// Its name.
+    /// Its name; `$1` and so on for one that has none.
     pub name: Name,
     /// Its type.
     pub data_type: DataType,

@@ -1,5 +1,8 @@
 //! `CREATE`: tables in Flink's form, views, functions.
 
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Value, visit_expressions_mut};
 use datafusion::sql::sqlparser::dialect::{Dialect, Precedence};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -376,7 +379,11 @@ impl Cursor<'_> {
             if !args.is_empty() {
                 self.expect_token(&Token::Comma)?;
             }
-            let arg = FunctionArg { name: self.name()?, data_type: self.data_type()? };
+            let name = match self.names_argument() {
+                true => self.name()?,
+                false => Name { text: format!("${}", args.len() + 1), quoted: true, location: self.location() },
+            };
+            let arg = FunctionArg { name, data_type: self.data_type()? };
             if args.iter().any(|other| arg.name.matches(&other.name.text)) {
                 return Err(SqlError::plan(format!("argument `{}` is given twice", arg.name.text), arg.name.location));
             }
@@ -384,7 +391,7 @@ impl Cursor<'_> {
         }
         self.expect("RETURNS")?;
         let returns = self.data_type()?;
-        let body = loop {
+        let mut body = loop {
             let location = self.location();
             if self.accept("LANGUAGE") {
                 let language = self.name()?;
@@ -403,6 +410,7 @@ impl Cursor<'_> {
             }
         };
         self.accept("LANGUAGE SQL");
+        name_parameters(&mut body, &args)?;
         Ok(StatementKind::CreateFunction(Box::new(CreateFunction {
             or_replace: prefix.or_replace,
             temporary: prefix.temporary,
@@ -470,6 +478,12 @@ impl Cursor<'_> {
     }
 
     /// The expression after `AS`: in quotes, after PostgreSQL's `SELECT` if need be, or bare.
+    /// Whether an argument's name stands before its type: `f(a INT)`, and not `f(INT, DECIMAL(10, 2))`.
+    fn names_argument(&self) -> bool {
+        let [_, next] = self.parser.peek_tokens_ref::<2>();
+        !matches!(next.token, Token::Comma | Token::RParen | Token::LParen | Token::Lt | Token::LBracket)
+    }
+
     fn function_body(&mut self) -> Result<ExprText> {
         let start = self.location();
         let Some(body) = self.accept_string() else {
@@ -549,4 +563,28 @@ fn check_named_columns(table: &CreateTable) -> Result<()> {
 
 fn is_same(name: &Name, column: &Name) -> bool {
     name.matches(&column.text)
+}
+
+/// `$1` in a function's body is its first argument.
+fn name_parameters(body: &mut ExprText, args: &[FunctionArg]) -> Result<()> {
+    let named = visit_expressions_mut(&mut body.ast, |expr| {
+        let Expr::Value(value) = &*expr else { return ControlFlow::Continue(()) };
+        let Value::Placeholder(parameter) = &value.value else { return ControlFlow::Continue(()) };
+        let Some(number) = parameter.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()) else {
+            return ControlFlow::Continue(());
+        };
+        let Some(arg) = number.checked_sub(1).and_then(|place| args.get(place)) else {
+            let message = format!("`{parameter}`: the function has {} arguments", args.len());
+            return ControlFlow::Break(SqlError::plan(message, Location::of(value.span)));
+        };
+        let mut name = Ident::with_quote('"', arg.name.text.clone());
+        name.quote_style = arg.name.quoted.then_some('"');
+        name.span = value.span;
+        *expr = Expr::Identifier(name);
+        ControlFlow::Continue(())
+    });
+    match named {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
 }

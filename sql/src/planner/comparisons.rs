@@ -3,13 +3,14 @@
 //! - `x LIKE ANY ('a%', 'b%')` and `x NOT ILIKE ALL (..)` are the comparisons with each of the patterns;
 //! - `x SIMILAR TO '(a|b)%'` is `regexp_like(x, '^(?s:(?:a|b).*)$')`: the standard's patterns are no regular expressions (`%`, `_`, and the whole text has to match),
 //!   and DataFusion takes them for ones;
+//! - `x = ANY('{1,2}')` is of the array that PostgreSQL reads there;
 //! - `x < ANY(array)` is `NOT x >= ALL(array)`, which knows of elements that are null, as DataFusion's `ANY` does not (SQL:2016, 8.9);
 //! - `(s, e) OVERLAPS (t, f)` is what SQL:2016 (8.14) says of its ends, which may come in either order and as an interval after the first one.
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     Array, BinaryOperator, CaseWhen, DateTimeField, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned,
-    UnaryOperator, Value,
+    UnaryOperator, Value, ValueWithSpan,
 };
 
 use super::rows::{and, equal, opposite, or};
@@ -58,6 +59,10 @@ fn any_element(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
     };
     match array {
         Expr::Subquery(_) => return None,
+        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => {
+            let array = Expr::Array(Array { elem: elements(text)?, named: true });
+            return any_element(left, op, &array);
+        }
         Expr::Array(Array { elem, .. }) if *op == BinaryOperator::Eq && !elem.is_empty() => {
             return Some(Expr::InList { expr: Box::new(left.clone()), list: elem.clone(), negated: false });
         }
@@ -65,6 +70,21 @@ fn any_element(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
     }
     let compare_op = opposite(op)?;
     Some(not(Expr::AllOp { left: Box::new(left.clone()), compare_op, right: Box::new(right.clone()) }))
+}
+
+/// The elements of an array that is written as a text, as PostgreSQL does it: `'{1,2,NULL}'`; none of one in which something is quoted or nested.
+fn elements(text: &str) -> Option<Vec<Expr>> {
+    let inside = text.trim().strip_prefix('{')?.strip_suffix('}')?;
+    if inside.trim().is_empty() || inside.contains(['{', '}', '"', '\\']) {
+        return None;
+    }
+    let is_number = |text: &str| text.ends_with(|last: char| last.is_ascii_digit()) && text.parse::<f64>().is_ok();
+    let element = |element: &str| match element.trim() {
+        null if null.eq_ignore_ascii_case("null") => Value::Null,
+        number if is_number(number) => Value::Number(number.into(), false),
+        text => Value::SingleQuotedString(text.into()),
+    };
+    Some(inside.split(',').map(|text| Expr::Value(element(text).into())).collect())
 }
 
 // ---------------------------------------------------------------- LIKE .. ESCAPE

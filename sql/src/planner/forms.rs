@@ -32,6 +32,7 @@ use super::{intervals, json_forms, macros, text_forms, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
 use crate::functions::{BYTEA, TRY_BYTEA};
+use crate::words::two_columns_named;
 
 /// Rewrites all expressions of a query.
 ///
@@ -289,7 +290,7 @@ fn check_names(select: &Select) -> Result<()> {
         let name = ident.value.as_str();
         if names.contains(&name) {
             return Err(SqlError::plan(
-                format!("the query gives two columns named `{name}`; give one of them another name: `.. AS {name}_2`"),
+                two_columns_named(name),
                 Location::of(ident.span).or_else(|| Location::of(item.span())),
             ));
         }
