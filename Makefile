@@ -41,7 +41,7 @@ endif
 	$(MAKE) test-kernels
 
 # `--workspace` with a filter, not `-p`: the same features of all dependencies, so that nothing is built again. Tests that need a device
-# have one of these words in their path; the others do not depend on widths and shaders. The benchmark's runs of all kernels, three quarters of the
+# have one of these words in their path; the others do not depend on widths and shaders. The benchmark's runs of all kernels, most of the
 # time of these tests, are done once, with all others.
 ifneq ($(NEXTEST),)
 TEST_KERNELS = $(CARGO) nextest run --locked --workspace $(FEATURES) -E 'package(eagre-kernels) and test(/device|gpu|placed/) and not test(/^bench::/)'
