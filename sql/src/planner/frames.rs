@@ -2,7 +2,8 @@
 //!
 //! Over a time DataFusion takes a bare number for months (`RANGE 3 PRECEDING`), and an offset below zero for what it says, so that the frame has no rows.
 //! In the standard (SQL:2016, 7.15) an offset over a time is an interval, and none is negative. A frame without offsets asks its order key for peers
-//! alone, which every type that has an order can tell; DataFusion asks for a type that it can add to.
+//! alone, which every type that has an order can tell; DataFusion asks for a type that it can add to. A frame over a constant key has all rows: DataFusion
+//! drops the key, and then misses it.
 
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -15,7 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::expr::short_text;
-use super::guarded;
+use super::filters;
 use super::logical::volatile_calls;
 use crate::error::{Result, SqlError};
 
@@ -25,7 +26,7 @@ pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
         let schema = merge_schema(&node.inputs());
         for expr in node.expressions() {
             expr.apply(|expr| {
-                guarded::check_filter(expr, &schema)?;
+                filters::check(expr, &schema)?;
                 if let Expr::WindowFunction(function) = expr {
                     check_bounds(&function.params.window_frame)?;
                     let by = function.params.order_by.first().map(|sort| &sort.expr);

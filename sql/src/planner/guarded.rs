@@ -6,18 +6,14 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr::AggregateFunctionParams;
-use datafusion::logical_expr::{Expr, ExprSchemable, Operator, when};
+use datafusion::logical_expr::{Operator, when};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, NotExpr, lit};
 
-use super::expr::{location_of, short_text};
 use super::fallible::may_fail;
-use crate::error::{Location, SqlError};
-use crate::types::sql_name;
 
 /// The same expression, in which the right side of `AND` and `OR` is looked at only for rows that the left side leaves open; none where it has
 /// neither.
@@ -35,33 +31,6 @@ pub(super) fn one_by_one(expr: &Arc<dyn PhysicalExpr>) -> Option<Arc<dyn Physica
         Ok(Transformed::yes(Arc::new(case) as Arc<dyn PhysicalExpr>))
     });
     guarded.ok().filter(|guarded| guarded.transformed).map(|guarded| guarded.data)
-}
-
-/// Refuses a `FILTER` that is no condition.
-///
-/// Asked before types are made to fit: DataFusion would take a number for one.
-pub(super) fn check_filter(call: &Expr, schema: &DFSchema) -> Result<()> {
-    let filter = match call {
-        Expr::AggregateFunction(function) => &function.params.filter,
-        Expr::WindowFunction(function) => &function.params.filter,
-        _ => return Ok(()),
-    };
-    let Some((filter, data_type)) = filter.as_ref().and_then(|filter| Some((filter, filter.get_type(schema).ok()?)))
-    else {
-        return Ok(());
-    };
-    match data_type {
-        DataType::Boolean | DataType::Null => Ok(()),
-        other => Err(SqlError::plan(
-            format!(
-                "the condition `{}` of a `FILTER` is {} and not BOOLEAN; compare it with something",
-                short_text(filter),
-                sql_name(&other)
-            ),
-            location_of(filter).map(|(line, column)| Location { line, column }),
-        )
-        .into()),
-    }
 }
 
 /// An aggregate's parts, whose arguments are computed only for rows that its `FILTER` leaves, where they may fail.

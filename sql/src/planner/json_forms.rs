@@ -4,11 +4,10 @@
 //! the end, ours take the value apart.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, TypedString,
-    UnaryOperator, Value,
+    BinaryOperator, CastKind, DataType, Expr, Function, TypedString, UnaryOperator, Value,
 };
 
-use super::window;
+use super::{macros, window};
 use crate::functions::jsonb::{CAST_JSON, CAST_JSONB, JSON_AT, JSON_AT_PATH, TRY_JSON, TRY_JSONB};
 use crate::types::is_variant;
 
@@ -83,19 +82,10 @@ fn as_text(value: Expr) -> Expr {
 
 /// `jsonb_populate_record(NULL::type, j)`: a cast of the JSON to the type; none where there are values that it replaces.
 fn populated(function: &Function) -> Option<Expr> {
-    let [base, json] = args_of(function)?.try_into().ok()?;
+    let [base, json] = macros::arguments(function)?.try_into().ok()?;
     let Expr::Cast { kind: _, expr, data_type, array: false, format: None } = base else { return None };
     let is_null = matches!(&*expr, Expr::Value(value) if value.value == Value::Null);
     is_null.then(|| Expr::Cast { kind: CastKind::Cast, expr: Box::new(json), data_type, array: false, format: None })
-}
-
-fn args_of(function: &Function) -> Option<Vec<Expr>> {
-    let FunctionArguments::List(list) = &function.args else { return None };
-    let arg = |arg: &FunctionArg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
-        _ => None,
-    };
-    list.args.iter().map(arg).collect()
 }
 
 /// `jsonb_extract_path(j, 'a', 'b')`, `jsonb_extract_path_text` and `jsonb_populate_record`; none for other functions.
@@ -106,7 +96,7 @@ pub(super) fn extracted(function: &Function, name: &str) -> Option<Expr> {
         "json_populate_record" | "jsonb_populate_record" => return populated(function),
         _ => return None,
     };
-    let mut args = args_of(function)?;
+    let mut args = macros::arguments(function)?;
     if args.len() < 2 {
         return None;
     }

@@ -468,7 +468,8 @@ impl VisitorMut for Filler {
     }
 }
 
-fn arguments(function: &Function) -> Option<Vec<Expr>> {
+/// The arguments of a call that has values alone, without names, `DISTINCT` or clauses.
+pub(super) fn arguments(function: &Function) -> Option<Vec<Expr>> {
     let FunctionArguments::List(list) = &function.args else { return None };
     if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
         return None;

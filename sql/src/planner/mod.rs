@@ -21,6 +21,7 @@ mod doubles;
 mod explain;
 mod expr;
 mod fallible;
+mod filters;
 mod final_sort;
 mod forecast;
 mod forms;

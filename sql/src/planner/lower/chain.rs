@@ -71,6 +71,9 @@ impl Lowering<'_> {
 
     /// An expression with what the optimiser computes once for several of them in its place.
     fn as_written(&self, expr: &LogicalExpr) -> Result<LogicalExpr> {
+        if self.computed_once.is_empty() {
+            return Ok(expr.clone());
+        }
         let written = expr.clone().transform_up(|part| {
             Ok(match &part {
                 LogicalExpr::Column(column) => match self.computed_once.get(&column.name) {

@@ -29,7 +29,7 @@ use eagre_patterns::{Automaton, VariableSet};
 use super::expr::strip_alias;
 use super::logical::{self, is_time};
 use super::misread::in_lists;
-use super::{ROWTIME_METADATA, casts, guarded};
+use super::{ROWTIME_METADATA, casts, filters};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::{Clause, MATCH_FUNCTION, PatternSyntax, RowsSyntax, SkipSyntax};
 use crate::types::sql_name;
@@ -415,7 +415,7 @@ impl<'p> Expressions<'p> {
 
     /// Fits types to each other.
     fn coerce(&self, expr: LogicalExpr, schema: &DFSchema) -> Result<LogicalExpr> {
-        expr.apply(|part| guarded::check_filter(part, schema).map(|()| TreeNodeRecursion::Continue))?;
+        expr.apply(|part| filters::check(part, schema).map(|()| TreeNodeRecursion::Continue))?;
         let expr = logical::rewrite_functions(expr, schema, &self.planner.config)?;
         let expr = self.simplifier(schema).coerce(expr, schema)?;
         let expr = casts::rewrite_expr(expr, schema, &self.planner.time_zone)?.data;
