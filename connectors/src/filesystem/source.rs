@@ -426,6 +426,8 @@ impl SourceReader for FilesystemReader {
             let event = match front.events.recv_timeout(STOP_CHECK) {
                 Ok(event) => event,
                 Err(RecvTimeoutError::Timeout) => return Ok(SourceEvent::Waiting),
+                // Who reads a file goes away when all is to stop.
+                Err(RecvTimeoutError::Disconnected) if self.stop.is_stopped() => return Ok(SourceEvent::End),
                 Err(RecvTimeoutError::Disconnected) => {
                     let path = &self.files[front.file].partition;
                     return Err(EngineError::bug(format!("the thread that reads `{path}` has died")));
@@ -448,6 +450,7 @@ impl SourceReader for FilesystemReader {
                 FileEvent::Batch(result) => result,
                 FileEvent::Decoding(pending) => match pending.recv() {
                     Ok(result) => result,
+                    Err(_) if self.stop.is_stopped() => return Ok(SourceEvent::End),
                     Err(_) => {
                         return Err(EngineError::bug(format!(
                             "decoding `{}` panicked",

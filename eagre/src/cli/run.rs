@@ -1,5 +1,6 @@
 //! `eagre run` and `eagre check`.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,6 +53,7 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
         .fresh(args.fresh)
         .device_log(|line| note(format_args!("device: {line}")))
         .progress_log(|line| note(format_args!("{line}")));
+    let _locked = args.state.as_deref().map(|state| lock(state, args.resume)).transpose()?;
     if let Some(state) = &args.state {
         builder = builder.state(state);
     }
@@ -239,13 +241,40 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
 }
 
 fn write_metrics(path: &Path, snapshot: &MetricsSnapshot) -> Result<()> {
+    let failed = |error| Error::File { path: path.display().to_string(), error };
+    // What a link leads to, and through a device or a pipe: only a file is put in another's place.
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
+        return std::fs::write(&target, snapshot.prometheus()).map_err(failed);
+    }
     // Written beside and renamed, so that a scraper never reads half a file.
-    let mut beside = path.as_os_str().to_owned();
+    let mut beside = target.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
     std::fs::write(&beside, snapshot.prometheus())
-        .and_then(|()| std::fs::rename(&beside, path))
-        .map_err(|error| Error::File { path: path.display().to_string(), error })
+        .and_then(|()| std::fs::rename(&beside, &target))
+        .map_err(failed)
+}
+
+/// The file of a state folder that the process which runs there has locked.
+const LOCK: &str = "eagre.lock";
+
+/// Keeps other processes off a state folder until the lock is dropped, or the process ends in whatever way. Of a folder that cannot be
+/// written, and of an object store, nothing is locked: there a second process is stopped at its first checkpoint.
+fn lock(state: &str, resume: bool) -> Result<Option<File>> {
+    let folder = Path::new(state);
+    if state.contains("://") || resume && !folder.exists() || std::fs::create_dir_all(folder).is_err() {
+        return Ok(None);
+    }
+    let Ok(file) = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK)) else {
+        return Ok(None);
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::command_line(format!(
+            "another process runs on the state folder {state}; stop it, or give this one its own --state"
+        ))),
+        _ => Ok(Some(file)),
+    }
 }
 
 /// Ctrl-C and SIGTERM.

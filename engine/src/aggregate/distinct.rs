@@ -324,8 +324,6 @@ impl Distinct {
     /// What entries are, with a row for each.
     fn state_columns(&self, entries: &[u32]) -> Result<StructArray> {
         let calls = self.calls.len();
-        let item = state_item(&self.data_type, self.retracting, calls);
-        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
         let mut columns = vec![self.pairs.column(1, Slots::Some(entries))?];
         if self.retracting {
             let of = |call| entries.iter().map(move |entry| self.weights[*entry as usize * calls + call]);
@@ -335,6 +333,12 @@ impl Distinct {
             let bits = entries.iter().map(|entry| self.entries[*entry as usize].bits & all);
             columns.push(Arc::new(UInt32Array::from_iter_values(bits)));
         }
+        self.state_struct(columns)
+    }
+
+    fn state_struct(&self, columns: Vec<ArrayRef>) -> Result<StructArray> {
+        let item = state_item(&self.data_type, self.retracting, self.calls.len());
+        let DataType::Struct(fields) = item.data_type() else { unreachable!("made as a struct above") };
         Ok(StructArray::try_new(fields.clone(), columns, None)?)
     }
 
@@ -366,52 +370,96 @@ impl Distinct {
     /// For a checkpoint: the whole state of the slots `whole`, and of the slots `changed` the pairs that changed since they were saved. All
     /// slots with changes are among the two. From now on changes are noted.
     pub(crate) fn save(&mut self, whole: &[u32], changed: &[u32]) -> Result<[Vec<ArrayRef>; 2]> {
-        let (all, _) = if self.tracking {
+        let all = if self.tracking {
             let entries = whole.iter().flat_map(|slot| self.chain(*slot as usize));
             let (gone, there): (Vec<u32>, Vec<u32>) = entries.partition(|entry| self.is_empty(*entry));
             self.forget(&gone);
-            self.save_entries(whole, there)?
+            there
         } else {
             // The first checkpoint takes all entries, and in the order in which they lie: chains lead to and fro.
-            self.save_entries(whole, 0..self.entries.len() as u32)?
+            (0..self.entries.len() as u32).collect()
         };
-        let mut noted = std::mem::take(&mut self.changed);
-        noted.retain(|entry| {
-            // Of one that was forgotten and is there again, once.
-            let bits = &mut self.entries[*entry as usize].bits;
-            std::mem::replace(bits, *bits & !CHANGED) & CHANGED != 0
-        });
-        let (changes, saved) = self.save_entries(changed, noted)?;
-        let gone: Vec<u32> = saved.into_iter().filter(|entry| self.is_empty(*entry)).collect();
-        self.forget(&gone);
+        let (all, _) = self.save_entries(whole, all, 0)?;
+        let noted = std::mem::take(&mut self.changed);
+        let (changes, mut saved) = self.save_entries(changed, noted, CHANGED)?;
+        if self.retracting {
+            let gone: Vec<u32> = saved.iter().copied().filter(|entry| self.is_empty(*entry)).collect();
+            self.forget(&gone);
+        }
+        // Its memory is there for what is noted next.
+        saved.clear();
+        saved.append(&mut self.changed);
+        self.changed = saved;
         self.tracking = true;
         Ok([vec![all], vec![changes]])
     }
 
-    /// A list of pairs for each of the slots, which all of the entries are of; and which entries those are. A checkpoint has them then.
-    fn save_entries(&mut self, slots: &[u32], entries: impl IntoIterator<Item = u32>) -> Result<(ArrayRef, Vec<u32>)> {
+    /// A list of pairs for each of the slots, which all of the entries that have the bits `only` are of; and which entries those are. A
+    /// checkpoint has them then.
+    fn save_entries(&mut self, slots: &[u32], mut entries: Vec<u32>, only: u32) -> Result<(ArrayRef, Vec<u32>)> {
         self.ranks.resize(self.heads.len(), NONE);
         (0..).zip(slots).for_each(|(rank, slot)| self.ranks[*slot as usize] = rank);
         let mut lengths = vec![0_usize; slots.len()];
-        let (mut saved, mut list_of) = (Vec::new(), Vec::new());
-        for index in entries {
-            let entry = &mut self.entries[index as usize];
+        entries.retain(|index| {
+            let entry = &mut self.entries[*index as usize];
+            if entry.bits & only != only {
+                // It was forgotten, or has been listed twice because it was there again.
+                return false;
+            }
             let rank = self.ranks.get(entry.slot as usize).copied().unwrap_or(NONE);
             if rank == NONE {
                 debug_assert_eq!(entry.slot, NONE, "a slot with changes is saved");
                 if entry.slot != NONE {
                     entry.bits |= CHANGED;
-                    self.changed.push(index);
+                    self.changed.push(*index);
                 }
-                continue;
+                return false;
             }
             entry.bits = entry.bits & !CHANGED | SAVED;
             lengths[rank as usize] += 1;
-            saved.push(index);
-            list_of.push(rank);
-        }
+            true
+        });
+        let mut places: Vec<usize> =
+            lengths.iter().scan(0, |next, length| Some(std::mem::replace(next, *next + length))).collect();
+        let place = |entry: &Entry| {
+            let place = &mut places[self.ranks[entry.slot as usize] as usize];
+            *place += 1;
+            *place - 1
+        };
+        let values = self.in_order(&entries, place)?;
         slots.iter().for_each(|slot| self.ranks[*slot as usize] = NONE);
-        Ok((lists_of(self.state_columns(&saved)?, &list_of, lengths)?, saved))
+        Ok((lists(Arc::new(values), lengths)?, entries))
+    }
+
+    /// What entries are, each in the row that `place` gives it.
+    ///
+    /// Entries are read one after the other and put where they belong, and not fetched in the order of lists: those of one list lie far apart
+    /// among all of an operator's, and those that changed one after the other lie together.
+    fn in_order(&self, entries: &[u32], mut place: impl FnMut(&Entry) -> usize) -> Result<StructArray> {
+        let Some(words) = self.pairs.words(1).filter(|_| !self.retracting) else {
+            let mut order = vec![0_u32; entries.len()];
+            for (row, index) in (0..).zip(entries) {
+                order[place(&self.entries[*index as usize])] = row;
+            }
+            let values = take(&self.state_columns(entries)?, &UInt32Array::from(order), None)?;
+            return Ok(values.as_struct().clone());
+        };
+        let all = all_calls(self.calls.len());
+        let mut values = vec![0_u64; entries.len()];
+        let mut bits = vec![0_u32; if self.calls.len() > 1 { entries.len() } else { 0 }];
+        for index in entries {
+            let entry = &self.entries[*index as usize];
+            let place = place(entry);
+            values[place] = words.of(*index);
+            if let Some(bits) = bits.get_mut(place) {
+                *bits = entry.bits & all;
+            }
+        }
+        let mut columns = vec![words.column(values)];
+        if self.calls.len() > 1 {
+            columns.push(Arc::new(UInt32Array::from(bits)));
+        }
+        self.state_struct(columns)
     }
 
     /// After a checkpoint was read: it has all that is there.
@@ -436,22 +484,6 @@ impl Distinct {
 fn lists(values: ArrayRef, lengths: Vec<usize>) -> Result<ArrayRef> {
     let item = Arc::new(Field::new("item", values.data_type().clone(), false));
     Ok(Arc::new(ListArray::try_new(item, OffsetBuffer::from_lengths(lengths), values, None)?))
-}
-
-/// Lists of the given lengths; row `i` of `values` goes to list `list_of[i]`.
-///
-/// The rows are put in order here, and not where they come from: entries of one list lie far apart among all of an operator's, and those that
-/// changed one after the other lie together.
-fn lists_of(values: StructArray, list_of: &[u32], lengths: Vec<usize>) -> Result<ArrayRef> {
-    let mut places: Vec<usize> =
-        lengths.iter().scan(0, |next, length| Some(std::mem::replace(next, *next + length))).collect();
-    let mut order = vec![0_u32; list_of.len()];
-    for (row, list) in (0..).zip(list_of) {
-        let place = &mut places[*list as usize];
-        order[*place] = row;
-        *place += 1;
-    }
-    lists(take(&values, &UInt32Array::from(order), None)?, lengths)
 }
 
 /// The bits of so many calls.

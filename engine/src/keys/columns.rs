@@ -62,7 +62,8 @@ pub(super) fn column_words(column: &ArrayRef) -> Result<ScalarBuffer<u64>> {
 pub(super) fn words_column(data_type: &DataType, words: Vec<u64>, nulls: Option<NullBuffer>) -> ArrayRef {
     macro_rules! column {
         ($native:ty) => {{
-            let values = words.iter().map(|word| <$native as Words>::from_words(&[*word, 0, 0, 0])).collect();
+            // In place, where a value has the size of a word.
+            let values = words.into_iter().map(|word| <$native as Words>::from_words(&[word, 0, 0, 0])).collect();
             native_column::<$native>(data_type, values, nulls)
         }};
     }

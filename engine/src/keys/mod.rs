@@ -33,6 +33,7 @@ mod word;
 pub(crate) use self::ahead::{AHEAD, look_ahead};
 pub(crate) use self::columns::{bytes_column, is_bytes};
 pub use self::columns::{canonical_values, with_types};
+pub(crate) use self::row::KeyWords;
 
 /// The distinct rows of some key columns, each with a slot.
 pub struct GroupKeys {
@@ -152,6 +153,14 @@ impl GroupKeys {
         match &self.store {
             Store::Row(store) => Ok(store.column(&self.types, index, slots)),
             _ => Ok(self.columns(slots)?.swap_remove(index)),
+        }
+    }
+
+    /// One of the columns as words, where each value is a word of a row of words. Under nulls lies 0.
+    pub(crate) fn words(&self, index: usize) -> Option<KeyWords<'_>> {
+        match &self.store {
+            Store::Row(store) => store.words(&self.types, index),
+            _ => None,
         }
     }
 

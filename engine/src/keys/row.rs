@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
-use super::columns::{gather_words, scatter_words, word_count};
+use super::columns::{gather_words, scatter_words, word_count, words_column};
 use super::table::{EMPTY, SlotTable};
 use super::{AHEAD, NewSlots};
 use crate::aggregate::Slots;
@@ -127,8 +127,40 @@ impl RowStore {
 
     /// One of the columns.
     pub(super) fn column(&self, types: &[DataType], index: usize, slots: Slots<'_>) -> ArrayRef {
-        let words = |data_type| word_count(data_type).expect("only fixed-width types are kept as words");
-        let offset = 1 + types[..index].iter().map(words).sum::<usize>();
-        gather_words(&types[index], &self.words, self.stride, offset, index, slots)
+        gather_words(&types[index], &self.words, self.stride, offset_of(types, index), index, slots)
+    }
+
+    /// One of the columns if its values are a word each.
+    pub(super) fn words<'a>(&'a self, types: &'a [DataType], index: usize) -> Option<KeyWords<'a>> {
+        let data_type = &types[index];
+        let offset = offset_of(types, index);
+        let is_word = word_count(data_type) == Some(1);
+        is_word.then(|| KeyWords { data_type, words: &self.words, stride: self.stride, offset })
+    }
+}
+
+/// The first word of a column in a row.
+fn offset_of(types: &[DataType], index: usize) -> usize {
+    let words = |data_type| word_count(data_type).expect("only fixed-width types are kept as words");
+    1 + types[..index].iter().map(words).sum::<usize>()
+}
+
+/// The values of a key column, a word each, by slot.
+pub(crate) struct KeyWords<'a> {
+    data_type: &'a DataType,
+    words: &'a [u64],
+    stride: usize,
+    offset: usize,
+}
+
+impl KeyWords<'_> {
+    #[inline(always)]
+    pub(crate) fn of(&self, slot: u32) -> u64 {
+        self.words[slot as usize * self.stride + self.offset]
+    }
+
+    /// A column of such words, none of them null.
+    pub(crate) fn column(&self, words: Vec<u64>) -> ArrayRef {
+        words_column(self.data_type, words, None)
     }
 }

@@ -16,7 +16,7 @@ use super::json_pairs::write_as_arguments;
 use super::limit_duration::drop_limit_durations;
 use super::source::{Source, lower_first};
 use super::top::to_limits;
-use super::{frame_bounds, nested_joins};
+use super::{frame_bounds, nested_joins, nth_value};
 use crate::error::{Location, Result, SqlError};
 use crate::types::{arrow_type, is_json};
 
@@ -43,6 +43,7 @@ impl<'a> Cursor<'a> {
         drop_limit_durations(&mut tokens);
         drop_cursor_streams(&mut tokens);
         write_as_arguments(&mut tokens);
+        nth_value::write_places(&mut tokens);
         let parser = Parser::new(&EagreDialect).with_tokens_with_locations(tokens);
         Self { parser, source, end, emit, nested_emit }
     }

@@ -30,6 +30,7 @@ mod limit_duration;
 pub mod locate;
 pub(crate) mod match_recognize;
 mod nested_joins;
+mod nth_value;
 mod prefixed;
 mod radix;
 pub(crate) mod session_frame;

@@ -253,7 +253,10 @@ impl Cursor<'_> {
             self.expect_token(&Token::LParen)?;
             loop {
                 let column = self.name()?;
-                self.expect_token(&Token::Eq)?;
+                // `IS NULL` asks for the value that stands behind `IS`.
+                if !self.sees("IS NULL") || !self.accept("IS") {
+                    self.expect_token(&Token::Eq)?;
+                }
                 // An operator that binds as `AND` does is behind the value.
                 let value = self.expr_above(EagreDialect.prec_value(Precedence::And))?;
                 key.push((column, value));

@@ -11,6 +11,7 @@
 //! Everywhere in this file the domain's columns are the last ones of a plan.
 
 mod domain;
+mod outer_join;
 mod stale;
 
 use std::sync::Arc;
@@ -132,7 +133,9 @@ impl Decorrelator {
             && matches!(join.join_type, JoinType::Inner | JoinType::Left)
         {
             let left = join.left.schema();
-            if outer_columns(&join.right)?.iter().any(|(column, _)| left.maybe_index_of_column(column).is_some()) {
+            // A join with a domain is one of ours: what that looks at is outside of both.
+            let is_ours = join.right.schema().columns().iter().any(is_of_domain);
+            if !is_ours && outer_columns(&join.right)?.iter().any(|(column, _)| left.maybe_index_of_column(column).is_some()) {
                 return self.lateral(join, inside_of_alias(&join.right));
             }
         }
@@ -205,49 +208,6 @@ impl Decorrelator {
         }
     }
 
-    /// An outer join whose condition has subqueries: each is computed for the rows of the side that it looks at, before the join.
-    fn condition(&mut self, join: Join) -> Result<LogicalPlan> {
-        let columns = join.schema.columns().into_iter().map(Expr::Column);
-        let (mut left, mut right) = (join.left.as_ref().clone(), join.right.as_ref().clone());
-        let condition = join.filter.ok_or_else(|| SqlError::internal("a subquery in the keys of a join"))?;
-        let condition = condition.transform_up(|expr| {
-            let (subquery, value) = match &expr {
-                Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) => (subquery, None),
-                Expr::InSubquery(InSubquery { expr: value, subquery, .. }) => (subquery, Some(value)),
-                _ => return Ok(Transformed::no(expr)),
-            };
-            let mut looked_at: Vec<Column> =
-                outer_columns(&subquery.subquery)?.into_iter().map(|(column, _)| column).collect();
-            looked_at.extend(value.into_iter().flat_map(|value| value.column_refs()).cloned());
-            let has_none = |side: &LogicalPlan| {
-                !looked_at.iter().any(|column| side.schema().maybe_index_of_column(column).is_some())
-            };
-            let side = match (has_none(&right), has_none(&left)) {
-                (true, _) => &mut left,
-                (false, true) => &mut right,
-                (false, false) => {
-                    let message = format!("a subquery that looks at both sides of a {} join", join.join_type);
-                    let hint = "ask it of one side, or join by the other conditions and ask it in `WHERE`";
-                    return Err(SqlError::unsupported(message, hint, None).into());
-                }
-            };
-            Ok(Transformed::yes(self.replace(side, expr)?))
-        })?;
-        let (left, right) = (Arc::new(left), Arc::new(right));
-        let (constraint, nulls) = (join.join_constraint, join.null_equality);
-        let joined = Join::try_new(
-            left,
-            right,
-            join.on,
-            Some(condition.data),
-            join.join_type,
-            constraint,
-            nulls,
-            join.null_aware,
-        )?;
-        Ok(LogicalPlanBuilder::from(LogicalPlan::Join(joined)).project(columns)?.build()?)
-    }
-
     /// Joins to `input` what the subqueries of `expr` give, and puts columns in their place.
     fn replace(&mut self, input: &mut LogicalPlan, expr: Expr) -> Result<Expr> {
         let replaced = expr.transform_up(|expr| {
@@ -303,11 +263,19 @@ impl Decorrelator {
         if !domain.outer.is_empty() && !gives_one_row(&subquery.subquery) {
             plan = single_value::of_each(plan, domain.width())?;
         }
+        let plan = self.with_own_name(plan)?;
         let plan = LogicalPlanBuilder::from(plan).alias(self.name("__value"))?.build()?;
         let value = Expr::Column(plan.schema().columns().swap_remove(0));
         let condition = Self::matching(&domain, &plan);
         *input = LogicalPlanBuilder::from(input.clone()).join_on(plan, JoinType::Left, condition)?.build()?;
         Ok(value)
+    }
+
+    /// A plan whose first column, the value, has a name that no column around has: `(SELECT sum(t.v))` stands where `sum(t.v)` is one.
+    fn with_own_name(&mut self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let mut columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        let value = columns.remove(0).alias(self.name("__first"));
+        Ok(LogicalPlanBuilder::from(plan).project([value].into_iter().chain(columns))?.build()?)
     }
 
     /// A column that says whether `plan` has a row for which `condition` holds.
@@ -333,6 +301,7 @@ impl Decorrelator {
     /// True, false, or null where a null among the values (or on the left) leaves it open.
     fn is_in(&mut self, input: &mut LogicalPlan, value: Expr, subquery: &Subquery) -> Result<Expr> {
         let (plan, domain) = self.unnested(input, &subquery.subquery)?;
+        let plan = self.with_own_name(plan)?;
         let members = LogicalPlanBuilder::from(plan.clone()).distinct()?.alias(self.name("__in"))?.build()?;
         let member = Expr::Column(members.schema().columns().swap_remove(0));
         let mut condition = Self::matching(&domain, &members);

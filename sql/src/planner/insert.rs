@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
-use datafusion::sql::sqlparser::ast::{Expr as AstExpr, SetExpr, Value};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr as AstExpr, SetExpr, UnaryOperator, Value, ValueWithSpan,
+};
+use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::graph::ChangelogMode;
 use eagre_engine::sink::SinkFactory;
 
@@ -88,27 +91,80 @@ fn table(context: &PlanContext<'_>, insert: &Insert) -> Result<Arc<Table>> {
     Ok(table)
 }
 
-/// The query of an `INSERT`, in whose `VALUES` each `DEFAULT` is what its column has by default.
+/// The query of an `INSERT`, in whose `VALUES` each `DEFAULT` is what its column has by default, and numbers for a DECIMAL are the digits that
+/// are written, and not the DOUBLEs that these would be elsewhere.
 ///
 /// # Errors
 /// No such table or column.
-pub(super) fn with_defaults(context: &PlanContext<'_>, insert: &Insert) -> Result<QueryText> {
+pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result<QueryText> {
     let mut query = insert.query.clone();
-    let is_default = |expr: &AstExpr| matches!(expr, AstExpr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"));
-    if let SetExpr::Values(values) = query.ast.body.as_mut()
-        && values.rows.iter().any(|row| row.content.iter().any(is_default))
-    {
-        let table = table(context, insert)?;
-        let targets = targets(&table.definition, insert)?;
-        for row in &mut values.rows {
-            let cells = row.content.iter_mut().zip(&targets);
-            for (cell, target) in cells.filter(|(cell, _)| is_default(cell)) {
-                let default = table.definition.columns[*target].default.as_ref();
-                *cell = default.map_or_else(|| AstExpr::value(Value::Null), |default| default.ast.clone());
-            }
+    let SetExpr::Values(values) = query.ast.body.as_mut() else { return Ok(query) };
+    let rows = &mut values.rows;
+    let cells = rows.iter().flat_map(|row| &row.content);
+    if !cells.clone().any(|cell| is_default(cell) || written_number(cell).is_some()) {
+        return Ok(query);
+    }
+    let table = table(context, insert)?;
+    for (place, target) in targets(&table.definition, insert)?.into_iter().enumerate() {
+        let column = &table.definition.columns[target];
+        let mut cells: Vec<&mut AstExpr> = rows.iter_mut().filter_map(|row| row.content.get_mut(place)).collect();
+        for cell in cells.iter_mut().filter(|cell| is_default(cell)) {
+            let default = column.default.as_ref();
+            **cell = default.map_or_else(|| AstExpr::value(Value::Null), |default| default.ast.clone());
+        }
+        if column.data_type.is_decimal() {
+            write_digits(cells);
         }
     }
     Ok(query)
+}
+
+fn is_default(expr: &AstExpr) -> bool {
+    matches!(expr, AstExpr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+/// Numbers of a column as DECIMALs of their own digits, where one type has room for all of them.
+fn write_digits(cells: Vec<&mut AstExpr>) {
+    let digits = |cell: &AstExpr| {
+        let (number, _) = written_number(cell)?;
+        let (whole, fraction) = number.trim_start_matches('-').split_once('.').unwrap_or((&number, ""));
+        Some((whole.len(), fraction.len()))
+    };
+    let numbers = cells.iter().filter_map(|cell| digits(cell));
+    let (whole, scale) = numbers.fold((0, 0), |(a, b), (whole, fraction)| (a.max(whole), b.max(fraction)));
+    // An integer that a BIGINT holds is exact as it is.
+    if whole + scale > usize::from(DECIMAL128_MAX_PRECISION) || scale == 0 && whole < 19 {
+        return;
+    }
+    let precision = ((whole + scale).max(1) as u64, scale as i64);
+    for cell in cells {
+        let Some((number, span)) = written_number(cell) else { continue };
+        *cell = AstExpr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(AstExpr::Value(Value::SingleQuotedString(number).with_span(span))),
+            data_type: SqlType::Decimal(ExactNumberInfo::PrecisionAndScale(precision.0, precision.1)),
+            array: false,
+            format: None,
+        };
+    }
+}
+
+/// The digits of a number that is written without an exponent, with its sign, and where it stands.
+fn written_number(expr: &AstExpr) -> Option<(String, Span)> {
+    let number = |expr: &AstExpr| match expr {
+        AstExpr::Value(ValueWithSpan { value: Value::Number(text, _), span })
+            if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') =>
+        {
+            Some((text.clone(), *span))
+        }
+        _ => None,
+    };
+    match expr {
+        AstExpr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            number(expr).map(|(digits, span)| (format!("-{digits}"), span))
+        }
+        expr => number(expr),
+    }
 }
 
 /// Projects a query onto the columns that the table's sink takes.

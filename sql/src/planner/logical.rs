@@ -126,6 +126,7 @@ fn run_all_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Logical
     if !decorrelate::has_subquery(&plan) {
         return run_rules(context, plan);
     }
+    let plan = misread::ask_above(plan)?;
     let by_ours = |plan: LogicalPlan| {
         // What looked outwards was of the types that the columns around had when their names were resolved.
         let plan = TypeCoercion::new().analyze(decorrelate::decorrelate(plan)?, &context.config)?;

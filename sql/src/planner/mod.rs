@@ -469,7 +469,7 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     let mut plan = match statement.kind {
         // What is written of rows that do not end is what comes first.
         PlannedKind::Insert(insert) => {
-            let query = insert::with_defaults(context, insert)?;
+            let query = insert::with_columns(context, insert)?;
             context.plan_in_order_of_view(&query, |plan| reads_bounded(context, plan))?
         }
         PlannedKind::Query(_) | PlannedKind::View(_) => {

@@ -242,6 +242,12 @@ fn by_any_name() -> Result<(), String> {
              CREATE VIEW both AS SELECT * FROM {rising} AS up UNION ALL SELECT * FROM {falling} AS down"
         ))
         .map_err(text)?;
+    let window = |seeks: &str, define: &str| {
+        format!(
+            "WINDOW w AS (PARTITION BY card ORDER BY at ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
+             {seeks} PATTERN (A B+) DEFINE B AS {define})"
+        )
+    };
     let told =
         |sql: String| session.execute(&sql).map(|done| value::rows(&done.tables)).map_err(|e| format!("{sql}: {e}"));
     let up = told(format!("EXPLAIN MATCH FOR (card = 'a') SELECT * FROM {rising}"))?;
@@ -258,6 +264,8 @@ fn by_any_name() -> Result<(), String> {
         (&up, "OF up", "SELECT * FROM both".to_owned()),
         (&down, "OF w", format!("WITH w AS (SELECT * FROM {falling}) SELECT * FROM w, rises")),
         (&up, "OF rises", format!("SELECT * FROM {other} AS o JOIN rises ON o.card = rises.card")),
+        // A window looks for its pattern from each row on that is in no match.
+        (&up, "", format!("SELECT COUNT(*) OVER w AS n FROM p {}", window("", "amount > PREV(amount)"))),
         // A table of `WITH` hides a view of its name.
         (&down, "", format!("WITH rises AS (SELECT * FROM {falling}) SELECT * FROM rises")),
     ] {
@@ -265,6 +273,19 @@ fn by_any_name() -> Result<(), String> {
         if found != *wanted {
             return Err(format!("EXPLAIN MATCH {asked} .. {query}: another clause is told"));
         }
+    }
+    let none = told(format!("EXPLAIN MATCH FOR (card IS NULL) SELECT * FROM {rising}"))?;
+    if !none.is_empty() {
+        return Err(format!("no card is null, and told are {none:?}"));
+    }
+    let sql = format!(
+        "EXPLAIN MATCH FOR (card = 'a') SELECT COUNT(*) OVER w AS n FROM p {}",
+        window("SEEK", "amount > PREV(amount)")
+    );
+    let done = session.execute(&sql).map_err(|error| format!("{sql}: {error}"))?;
+    let names: Vec<String> = done.tables[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+    if names[..6] != ["attempt", "card", "at", "A", "B", "sought"] {
+        return Err(format!("the columns are {names:?}"));
     }
     Ok(())
 }

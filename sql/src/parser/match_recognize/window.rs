@@ -275,6 +275,18 @@ impl<'t> Rewrite<'t> {
 
     fn written(mut self) -> Result<Vec<TokenWithSpan>> {
         let tokens = self.tokens;
+        let mut place = self.behind;
+        while place < self.rest && self.asks(tokens, place).is_none() {
+            let is_own = begins_subquery(tokens, place);
+            place = if is_own { closing_of(tokens, place).unwrap_or(place) } else { place } + 1;
+        }
+        if place < self.rest {
+            return Err(SqlError::unsupported(
+                "a window in `WHERE`, which chooses the rows that windows are of,",
+                "choose among the rows of a subquery: `SELECT .. FROM (SELECT low OVER w AS low ..) WHERE low > 3`",
+                Location::of(tokens[place].span),
+            ));
+        }
         let items = self.answered(&tokens[self.select + 1..self.from], true)?;
         let rest = self.answered(&self.behind_tables(), false)?;
         // The condition is on windows, of which none is left.
@@ -345,14 +357,33 @@ impl<'t> Rewrite<'t> {
             let is_it = next.token == Token::LParen && next.span == self.tokens[self.window.open].span;
             return is_it.then(|| closing_of(tokens, place + 1)).flatten().map(|closing| closing + 1);
         }
-        let same = match (&next.token, &self.tokens[self.window.open - 2].token) {
+        self.is_name(&next.token).then_some(place + 2)
+    }
+
+    /// Whether a token is the name of the window.
+    fn is_name(&self, token: &Token) -> bool {
+        match (token, &self.tokens[self.window.open - 2].token) {
             (Token::Word(asked), Token::Word(name)) => match asked.quote_style.or(name.quote_style) {
                 Some(_) => asked.value == name.value,
                 None => asked.value.eq_ignore_ascii_case(&name.value),
             },
             _ => false,
-        };
-        same.then_some(place + 2)
+        }
+    }
+
+    /// Refuses `OVER (w ..)`, `v AS (w ..)`: the window has a frame, which another one made of it would lose (ISO/IEC 9075-2, 7.15).
+    fn check_not_refined(&self, tokens: &[TokenWithSpan], place: usize) -> Result<()> {
+        let begins = is_word(&tokens[place].token, "OVER") || is_word(&tokens[place].token, "AS");
+        let refines = self.window.named
+            && begins
+            && tokens.get(place + 1).is_some_and(|next| next.token == Token::LParen)
+            && tokens.get(place + 2).is_some_and(|next| self.is_name(&next.token));
+        if !refines {
+            return Ok(());
+        }
+        let name = tokens[place + 2].to_string();
+        let message = format!("window `{name}` has a pattern, and no other one can be made of it; ask `OVER {name}`, without parentheses");
+        Err(SqlError::plan(message, Location::of(tokens[place + 2].span)))
     }
 
     /// Tokens in which columns stand for what is asked of the window. `items`: those of the `SELECT` have names.
@@ -361,8 +392,14 @@ impl<'t> Rewrite<'t> {
         let mut place = 0;
         while place < tokens.len() {
             let Some(next) = self.asks(tokens, place) else {
-                written.push(tokens[place].clone());
-                place += 1;
+                self.check_not_refined(tokens, place)?;
+                // A subquery knows its own windows alone.
+                let end = match self.window.named && begins_subquery(tokens, place) {
+                    true => closing_of(tokens, place).unwrap_or(place),
+                    false => place,
+                };
+                written.extend_from_slice(&tokens[place..=end]);
+                place = end + 1;
                 continue;
             };
             let span = tokens[place].span;
@@ -624,6 +661,12 @@ impl Iterator for Places<'_> {
 
 fn depth(tokens: &[TokenWithSpan]) -> usize {
     tokens.iter().fold(0, |depth, token| super::tokens::depth_after(depth, &token.token))
+}
+
+/// Whether a parenthesis at a place is the one of a subquery.
+fn begins_subquery(tokens: &[TokenWithSpan], place: usize) -> bool {
+    let begins = |token: &TokenWithSpan| ["SELECT", "WITH"].iter().any(|word| is_word(&token.token, word));
+    tokens[place].token == Token::LParen && tokens.get(place + 1).is_some_and(begins)
 }
 
 /// The `SELECT` that a place is in, and its end.

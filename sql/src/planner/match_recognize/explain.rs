@@ -24,10 +24,15 @@ use super::slots::{self, Position, SlotExprPlan};
 use super::{Expressions, MatchRules, OrderPlan, parts_of, write_clause};
 use crate::catalog::{Catalog, Relation};
 use crate::error::{Location, Result, SqlError, nearest};
-use crate::parser::match_recognize::{Clause, ExplainSyntax, FINAL, KeySyntax, MATCH_FUNCTION, RUNNING};
+use crate::parser::match_recognize::{
+    Clause, ExplainSyntax, FINAL, KeySyntax, MATCH_FUNCTION, PatternSyntax, RUNNING, RowsSyntax, SEEK,
+};
 use crate::parser::{ExplainMatch, ExprText, QueryText, parse_query};
 use crate::planner::expr::strip_alias;
 use crate::types::sql_name;
+
+/// What the rows before a match that a window seeks are called.
+pub(super) const SOUGHT: &str = "sought";
 
 /// How deep views may stand in each other; beyond that one reads itself, which is told when it is planned.
 const VIEW_DEPTH_MAX: usize = 64;
@@ -71,6 +76,9 @@ pub fn explain_match(query: &QueryText, asked: &ExplainMatch, catalog: &Catalog)
     });
     // Of a match that leaves nothing is told.
     clause.lineage.clear();
+    if clause.rows == RowsSyntax::Window {
+        out_of_window(&mut clause);
+    }
     write_clause(function, &clause)?;
     let values = asked.key.iter().map(|(_, value)| value).chain(&asked.from).chain(&asked.to);
     add_exprs(function, values.map(|value| value.ast.clone()));
@@ -85,6 +93,17 @@ pub fn explain_match(query: &QueryText, asked: &ExplainMatch, catalog: &Catalog)
         cte_tables: found.ctes,
     });
     Ok(QueryText { text: query.text.clone(), location: query.location, ..explained })
+}
+
+/// A pattern in a window as one of a clause: of the rows without a match, for which the window's has an empty one, nothing is told.
+fn out_of_window(clause: &mut Clause) {
+    clause.rows = RowsSyntax::One;
+    if let PatternSyntax::Alternation(ways) = &mut clause.pattern {
+        ways.pop_if(|way| *way == PatternSyntax::Empty);
+        if let [_] = ways.as_slice() {
+            clause.pattern = ways.remove(0);
+        }
+    }
 }
 
 /// The clause that is meant.
@@ -381,7 +400,7 @@ impl MatchRules {
             }
         }
         let columns = columns.into_iter().map(|column| (free(&column.name), column)).collect();
-        let variables = self.variables.iter().map(|name| free(name)).collect();
+        let variables = self.variables.iter().map(|name| free(if name == SEEK { SOUGHT } else { name })).collect();
         (columns, variables)
     }
 

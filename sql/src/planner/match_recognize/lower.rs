@@ -16,6 +16,7 @@ use eagre_engine::time::EventTimeMs;
 use eagre_patterns::{Automaton, VariableSet};
 
 use super::conditions::rows_max;
+use super::explain::SOUGHT;
 use super::slots::{SlotExprPlan, SlotPlan};
 use super::spec::{Expressions, Rows};
 use super::subqueries::is_lifted;
@@ -77,7 +78,9 @@ impl Lowering<'_> {
     ) -> Result<Stream> {
         let Explained { parts, columns, variables, told, until_ms } = explained;
         let lateness_ms = spec.allowed_lateness_ms;
-        let spec = MatchSpec { allowed_lateness_ms: 0, emit: MatchEmit::Final, ..spec };
+        let named = |name: &String| if name.is_empty() { SOUGHT.to_owned() } else { name.clone() };
+        let names = spec.variables.iter().map(named).collect();
+        let spec = MatchSpec { allowed_lateness_ms: 0, emit: MatchEmit::Final, variables: names, ..spec };
         let until_ms = until_ms.filter(|_| !stream.bounded);
         self.told_until_ms = until_ms;
         let spec = TraceSpec { spec, lateness_ms, parts, columns, variables, told, until_ms };

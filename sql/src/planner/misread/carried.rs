@@ -8,6 +8,7 @@ use datafusion::common::{Column, JoinType};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 
+use super::looks_out;
 use crate::planner::expr::strip_alias;
 
 /// Whether the rules would make another query of a subquery by what they carry out of it.
@@ -86,10 +87,6 @@ fn holds_above(join: &Join, left: &[Column], right: &[Column]) -> bool {
         JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => !asks && left.is_empty(),
         JoinType::Full => !asks && left.is_empty() && right.is_empty(),
     }
-}
-
-fn looks_out(expr: &Expr) -> bool {
-    expr.contains_outer()
 }
 
 /// Adds the columns that a condition compares with those around.

@@ -5,8 +5,11 @@
 //!   of the join are others.
 //! - An aggregate without groups has a row also over none, and a subquery that skips rows, or shows none, has fewer than there are: both are lost in a
 //!   join on what the subquery asks of the rows around it.
+//! - What a join asks of the rows around, or by a subquery, is moved to where names mean something else ([`ask_above`]); of an outer join it cannot be asked
+//!   anywhere else, and a subquery there is always read as a misread one.
 //! - Two lists of one value (`x IN (..) AND x IN (..)`) become one as sets of expressions ([`in_lists`]).
 
+mod asked_above;
 mod carried;
 pub(super) mod in_lists;
 
@@ -19,6 +22,8 @@ use datafusion::logical_expr::{
 use super::decorrelate::gives_one_row;
 use super::expr::strip_alias;
 
+pub(super) use self::asked_above::ask_above;
+
 /// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
 /// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; see [the module](self) for what they make of conditions, and [`carried`] for columns
 /// that they mistake for each other.
@@ -28,10 +33,13 @@ pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
         if let LogicalPlan::Subquery(subquery) = node {
             let plan = &subquery.subquery;
             misread |= lifts_out_of(plan, true) || carried::is_misread(plan);
-            misread |= looks_out(subquery) && has_row_of_none(plan) && (filters_groups(plan) || leaves_out(plan));
+            misread |= is_correlated(subquery) && has_row_of_none(plan) && (filters_groups(plan) || leaves_out(plan));
         }
         if let LogicalPlan::Filter(filter) = node {
             misread |= condition(&filter.predicate);
+        }
+        if let LogicalPlan::Join(join) = node {
+            misread |= join.filter.iter().any(has_subquery);
         }
         for expr in node.expressions() {
             expr.apply(|expr| {
@@ -105,7 +113,7 @@ fn is_not_in_of_others(within: &InSubquery) -> bool {
     let is_column = |expr: &Expr| matches!(expr, Expr::Column(_));
     let is_outer = |expr: &Expr| matches!(expr, Expr::OuterReferenceColumn(..));
     let of_these_rows = |expr: &Expr| has(expr, is_column) && !has(expr, is_outer);
-    looks_out(&within.subquery) && has_row_of_none(&within.subquery.subquery)
+    is_correlated(&within.subquery) && has_row_of_none(&within.subquery.subquery)
         || !of_these_rows(&within.expr)
         || carried::has_first(&within.subquery.subquery, value_of(&within.subquery.subquery))
         || value_of(&within.subquery.subquery).is_some_and(|value| !of_these_rows(strip_alias(value)))
@@ -126,24 +134,33 @@ fn value_of(plan: &LogicalPlan) -> Option<&Expr> {
 /// Whether an expression is a subquery that looks outwards and whose rows a join would not have.
 fn rows(expr: &Expr) -> bool {
     match expr {
-        Expr::InSubquery(InSubquery { subquery, negated: false, .. }) if looks_out(subquery) => {
+        Expr::InSubquery(InSubquery { subquery, negated: false, .. }) if is_correlated(subquery) => {
             let plan = &subquery.subquery;
             has_row_of_none(plan) && !is_null_of_none(plan) || leaves_out(plan)
         }
         Expr::Exists(Exists { subquery, .. }) | Expr::InSubquery(InSubquery { subquery, .. })
-            if looks_out(subquery) =>
+            if is_correlated(subquery) =>
         {
             has_row_of_none(&subquery.subquery) || leaves_out(&subquery.subquery)
         }
-        Expr::ScalarSubquery(subquery) if looks_out(subquery) => {
+        Expr::ScalarSubquery(subquery) if is_correlated(subquery) => {
             has_row_of_none(&subquery.subquery) && filters_groups(&subquery.subquery)
         }
         _ => false,
     }
 }
 
-fn looks_out(subquery: &Subquery) -> bool {
+fn is_correlated(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty()
+}
+
+/// Whether an expression has a column of the rows around its query.
+fn looks_out(expr: &Expr) -> bool {
+    expr.contains_outer()
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    expr.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
 }
 
 /// Whether the value over no rows is a null, which nothing is equal to.

@@ -54,9 +54,8 @@ impl Resolver<'_> {
         }
         let mut inputs = vec![];
         let one_table = from.len() == 1;
-        if !one_table || !from[0].joins.is_empty() {
-            name_derived(from);
-        }
+        let joined = !one_table || !from[0].joins.is_empty();
+        name_derived(from, joined);
         for table in from.iter_mut() {
             let stands_alone = one_table && table.joins.iter().all(is_plain_unnest);
             if !stands_alone || !brings_arrays(&table.relation) || names_its_column(&table.relation) {
@@ -510,10 +509,12 @@ impl Resolver<'_> {
     }
 }
 
-/// A subquery in `FROM`.
 /// What the names begin with that subqueries without one have in the plan.
 pub(super) const NAMELESS: &str = "__rows_";
+/// The same of patterns.
+pub(super) const NAMELESS_MATCH: &str = "__matches_";
 
+/// A subquery in `FROM`.
 pub(super) fn derived_input(mut columns: Vec<Column>, open: bool, alias: Option<&mut TableAlias>) -> Result<Input> {
     let mut name = None;
     if let Some(alias) = alias {
@@ -578,15 +579,23 @@ fn filled_sides(operator: &JoinOperator) -> (bool, bool) {
     }
 }
 
-/// Subqueries that are joined and have no name get one in the plan, by which their columns are told from those of others.
-fn name_derived(from: &mut [TableWithJoins]) {
+/// Subqueries that are joined and have no name get one in the plan, by which their columns are told from those of others; and so do patterns,
+/// whose columns could be mistaken for those of the queries in a condition.
+fn name_derived(from: &mut [TableWithJoins], joined: bool) {
     let mut number = 0;
     let mut name = |factor: &mut TableFactor| {
         number += 1;
-        if let TableFactor::Derived { alias: alias @ None, .. } = factor {
-            let name = Ident::with_quote('"', format!("{NAMELESS}{number}"));
-            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
-        }
+        let (alias, prefix) = match factor {
+            TableFactor::Derived { alias: alias @ None, .. } if joined => (alias, NAMELESS),
+            TableFactor::TableFunction { expr: Expr::Function(function), alias: alias @ None }
+                if function.name.to_string() == MATCH_FUNCTION =>
+            {
+                (alias, NAMELESS_MATCH)
+            }
+            _ => return,
+        };
+        let name = Ident::with_quote('"', format!("{prefix}{number}"));
+        *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
     };
     for table in from {
         name(&mut table.relation);

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, ObjectName, Spanned, visit_expressions_mut};
 
 use super::expr::Found;
-use super::from::NAMELESS;
+use super::from::{NAMELESS, NAMELESS_MATCH};
 use super::{Aliases, Column, Input, Resolver, Scope};
 use crate::error::{Location, Result, SqlError, nearest};
 use crate::planner::window::{self, WINDOW_PLACEHOLDERS};
@@ -199,6 +199,9 @@ impl Resolver<'_> {
             let place = |input: &Input, column: &Column| match &input.name {
                 Some(name) if name.starts_with(NAMELESS) => {
                     format!("that of a subquery, which needs a name: `(SELECT ..) AS q` and `q.{}`", column.name)
+                }
+                Some(name) if name.starts_with(NAMELESS_MATCH) => {
+                    format!("that of a pattern, which needs a name: `MATCH_RECOGNIZE (..) AS m` and `m.{}`", column.name)
                 }
                 Some(name) => format!("`{name}.{}`", column.name),
                 None => format!("`{}`", column.name),

@@ -11,7 +11,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::datatypes::FieldRef;
+use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DFSchema, DFSchemaRef, Result as DataFusionResult, TableReference};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::utils::split_conjunction_owned;
@@ -30,6 +30,7 @@ use super::expr::{short_text, strip_alias};
 use super::processing_time::is_clock;
 use super::window;
 use crate::error::{Location, Result, SqlError};
+use crate::types::sql_name;
 
 mod asof;
 mod lookup;
@@ -273,6 +274,15 @@ fn temporal(
         .into());
     };
     let field = left.schema().field(left.schema().index_of_column(column)?);
+    if !matches!(field.data_type(), DataType::Timestamp(..) | DataType::Date32 | DataType::Date64) {
+        let message = format!(
+            "`FOR SYSTEM_TIME AS OF {}` takes a time, and that is {}; name the event-time column of the left side, or one that is \
+             `PROCTIME()`",
+            short_text(&time),
+            sql_name(field.data_type())
+        );
+        return Err(SqlError::plan(message, location).into());
+    }
     if versions::reads_clock(&left, column)?
         || !field.metadata().contains_key(ROWTIME_METADATA) && versions::event_time(&right).is_none()
     {
