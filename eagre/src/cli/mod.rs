@@ -235,9 +235,10 @@ impl Source {
         })?;
         if path.as_os_str() == "-" {
             return std::io::read_to_string(std::io::stdin())
+                .map(without_mark)
                 .map_err(|error| Error::File { path: "standard input".to_owned(), error });
         }
-        std::fs::read_to_string(path).map_err(|error| {
+        std::fs::read_to_string(path).map(without_mark).map_err(|error| {
             let path = path.display().to_string();
             match error.kind() == std::io::ErrorKind::NotFound && path.contains(char::is_whitespace) {
                 true => Error::command_line(format!(
@@ -247,6 +248,11 @@ impl Source {
             }
         })
     }
+}
+
+/// A text without the byte order mark that some editors put before it.
+fn without_mark(text: String) -> String {
+    text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)
 }
 
 impl SettingsArgs {

@@ -251,9 +251,7 @@ fn write_metrics(path: &Path, snapshot: &MetricsSnapshot) -> Result<()> {
     let mut beside = target.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
-    std::fs::write(&beside, snapshot.prometheus())
-        .and_then(|()| std::fs::rename(&beside, &target))
-        .map_err(failed)
+    std::fs::write(&beside, snapshot.prometheus()).and_then(|()| std::fs::rename(&beside, &target)).map_err(failed)
 }
 
 /// The file of a state folder that the process which runs there has locked.

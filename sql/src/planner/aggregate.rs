@@ -13,6 +13,7 @@
 
 mod calls;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -73,7 +74,12 @@ enum Way {
 }
 
 impl Lowering<'_> {
-    pub(super) fn lower_aggregate(&mut self, aggregate: &LogicalAggregate, plan: &LogicalPlan) -> Result<Stream> {
+    pub(super) fn lower_aggregate(
+        &mut self,
+        aggregate: &LogicalAggregate,
+        plan: &LogicalPlan,
+        wanted: Option<&BTreeSet<usize>>,
+    ) -> Result<Stream> {
         let input_plan = &aggregate.input;
         let looked_at: Vec<LogicalExpr> = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let group: Vec<LogicalExpr> = grouping_set_to_exprlist(&aggregate.group_expr)?
@@ -255,17 +261,12 @@ impl Lowering<'_> {
             key_names.push(name);
         }
         input_schema = Arc::new(Schema::new(named));
-        // The part of the window that identifies it among the columns of the group.
+        let place = |part| group_columns.iter().position(|column| *column == GroupColumn::Window(part));
         let key_part = match &way {
-            Way::Panes { info, .. } | Way::Session { info, .. } => {
-                let present = |part: WindowPart| group_columns.contains(&GroupColumn::Window(part));
-                let parts = [WindowPart::End, WindowPart::Start, WindowPart::Time].into_iter();
-                parts.filter(|part| info.identified_by(*part)).find(|part| present(*part)).unwrap_or(WindowPart::End)
-            }
+            Way::Panes { info, .. } | Way::Session { info, .. } => info.key_part(place, wanted),
             _ => WindowPart::End,
         };
-        let detail = describe(&key_names, &texts);
-        let detail = Described { keys_and_calls: detail, names: key_names };
+        let detail = Described { keys_and_calls: describe(&key_names, &texts), names: key_names };
         let (node, group_places, result_start) = match &way {
             Way::Panes { info, spec, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;

@@ -135,7 +135,9 @@ impl Decorrelator {
             let left = join.left.schema();
             // A join with a domain is one of ours: what that looks at is outside of both.
             let is_ours = join.right.schema().columns().iter().any(is_of_domain);
-            if !is_ours && outer_columns(&join.right)?.iter().any(|(column, _)| left.maybe_index_of_column(column).is_some()) {
+            if !is_ours
+                && outer_columns(&join.right)?.iter().any(|(column, _)| left.maybe_index_of_column(column).is_some())
+            {
                 return self.lateral(join, inside_of_alias(&join.right));
             }
         }

@@ -382,7 +382,9 @@ impl<'t> Rewrite<'t> {
             return Ok(());
         }
         let name = tokens[place + 2].to_string();
-        let message = format!("window `{name}` has a pattern, and no other one can be made of it; ask `OVER {name}`, without parentheses");
+        let message = format!(
+            "window `{name}` has a pattern, and no other one can be made of it; ask `OVER {name}`, without parentheses"
+        );
         Err(SqlError::plan(message, Location::of(tokens[place + 2].span)))
     }
 

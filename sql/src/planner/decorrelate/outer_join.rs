@@ -22,8 +22,7 @@ fn subquery_of(expr: &Expr) -> Option<(&Subquery, Option<&Expr>)> {
 
 /// The columns that a subquery and the value that is looked for in it are functions of.
 fn looked_at(subquery: &Subquery, value: Option<&Expr>) -> Result<Vec<Column>> {
-    let mut columns: Vec<Column> =
-        outer_columns(&subquery.subquery)?.into_iter().map(|(column, _)| column).collect();
+    let mut columns: Vec<Column> = outer_columns(&subquery.subquery)?.into_iter().map(|(column, _)| column).collect();
     columns.extend(value.into_iter().flat_map(Expr::column_refs).cloned());
     Ok(columns)
 }
@@ -111,11 +110,17 @@ impl Decorrelator {
         }
         if join.join_type != JoinType::Right {
             let alone = self.with_pair(left, &pairs, &of_left, JoinType::LeftAnti)?;
-            parts.push(LogicalPlanBuilder::from(alone).project(of_left.iter().cloned().chain(null_of(right)?))?.build()?);
+            parts.push(
+                LogicalPlanBuilder::from(alone).project(of_left.iter().cloned().chain(null_of(right)?))?.build()?,
+            );
         }
         if join.join_type != JoinType::Left {
             let alone = self.with_pair(right, &pairs, &of_right, JoinType::LeftAnti)?;
-            parts.push(LogicalPlanBuilder::from(alone).project(null_of(left)?.into_iter().chain(of_right.iter().cloned()))?.build()?);
+            parts.push(
+                LogicalPlanBuilder::from(alone)
+                    .project(null_of(left)?.into_iter().chain(of_right.iter().cloned()))?
+                    .build()?,
+            );
         }
         let mut all = LogicalPlanBuilder::from(pairs);
         for part in parts {
@@ -130,13 +135,20 @@ impl Decorrelator {
     }
 
     /// The rows of a side that are in a pair, or in none: nulls are equal.
-    fn with_pair(&mut self, side: &LogicalPlan, pairs: &LogicalPlan, columns: &[Expr], kind: JoinType) -> Result<LogicalPlan> {
+    fn with_pair(
+        &mut self,
+        side: &LogicalPlan,
+        pairs: &LogicalPlan,
+        columns: &[Expr],
+        kind: JoinType,
+    ) -> Result<LogicalPlan> {
         let names: Vec<String> = columns.iter().map(|_| self.name("__pair")).collect();
         let named = columns.iter().zip(&names).map(|(column, name)| column.clone().alias(name));
         let matched = LogicalPlanBuilder::from(pairs.clone()).project(named)?.distinct()?.build()?;
-        let conditions = columns.iter().zip(names).map(|(column, name)| {
-            same(column.clone(), Expr::Column(Column::new_unqualified(name)))
-        });
+        let conditions = columns
+            .iter()
+            .zip(names)
+            .map(|(column, name)| same(column.clone(), Expr::Column(Column::new_unqualified(name))));
         Ok(LogicalPlanBuilder::from(side.clone()).join_on(matched, kind, conditions)?.build()?)
     }
 }

@@ -95,7 +95,8 @@ impl Lowering<'_> {
         if stream.looks_at_window(predicate, input.schema()) || stream.is_in_sessions() {
             stream = self.assign_windows(stream, input)?;
         }
-        let is_clock = |name: &String| matches!(name.as_str(), "now" | "localtimestamp" | "current_date" | "current_time");
+        let is_clock =
+            |name: &String| matches!(name.as_str(), "now" | "localtimestamp" | "current_date" | "current_time");
         let clock = volatile_calls(predicate).into_iter().find(is_clock);
         if let Some(clock) = clock.filter(|_| !stream.bounded && !predicate.column_refs().is_empty()) {
             self.notice(format!(

@@ -451,7 +451,7 @@ impl<'a> Lowering<'a> {
             LogicalPlan::Window(window) => self.lower_over(window, plan, above.keeps_arrival),
             LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
             LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
-            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan),
+            LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan, wanted),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
             LogicalPlan::RecursiveQuery(query) => self.lower_recursive(query, plan),

@@ -1,7 +1,7 @@
 //! Rows on their way from one graph node to the next, and what their columns mean: the event time that a watermark speaks of, the
 //! window that they belong to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -91,6 +91,21 @@ impl WindowInfo {
                 !matches!(spec.kind, WindowKind::Cumulate { .. }) || part != WindowPart::Start
             }
         }
+    }
+
+    /// The part that identifies the window among the columns of a group, where `place` says which columns are parts: one that is read, if
+    /// there is such a one.
+    pub(in crate::planner) fn key_part(
+        &self,
+        place: impl Fn(WindowPart) -> Option<usize>,
+        wanted: Option<&BTreeSet<usize>>,
+    ) -> WindowPart {
+        let parts = [WindowPart::End, WindowPart::Start, WindowPart::Time].into_iter();
+        let mut identify = parts.filter(|part| self.identified_by(*part) && place(*part).is_some());
+        let is_read =
+            |part: &WindowPart| wanted.is_none_or(|wanted| place(*part).is_some_and(|column| wanted.contains(&column)));
+        let first = identify.clone().next().unwrap_or(WindowPart::End);
+        identify.find(is_read).unwrap_or(first)
     }
 }
 

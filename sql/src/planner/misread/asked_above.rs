@@ -5,28 +5,44 @@
 
 use std::sync::Arc;
 
+use datafusion::common::Result as DataFusionResult;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan};
+use datafusion::logical_expr::{Expr, Filter, Join, JoinType, LogicalPlan};
 
 use super::{has_subquery, looks_out};
 use crate::error::Result;
 
 /// Puts such conditions above their joins, also in subqueries.
 pub(in crate::planner) fn ask_above(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let asked = plan.transform_up_with_subqueries(|node| {
-        let LogicalPlan::Join(mut join) = node else { return Ok(Transformed::no(node)) };
-        if join.join_type != JoinType::Inner || !join.filter.iter().any(|filter| looks_out(filter) || has_subquery(filter)) {
-            return Ok(Transformed::no(LogicalPlan::Join(join)));
+    let asked = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner && join.filter.iter().any(is_moved) => {
+            Ok(Transformed::yes(above_join(join)?))
         }
-        let conjuncts = join.filter.take().map(split_conjunction_owned).unwrap_or_default();
-        let (above, within): (Vec<Expr>, Vec<Expr>) = conjuncts.into_iter().partition(|conjunct| looks_out(conjunct) || has_subquery(conjunct));
-        join.filter = conjunction(within);
-        let joined = Arc::new(LogicalPlan::Join(join));
-        Ok(match conjunction(above) {
-            Some(condition) => Transformed::yes(LogicalPlan::Filter(Filter::try_new(condition, joined)?)),
-            None => Transformed::no(Arc::unwrap_or_clone(joined)),
-        })
+        // Of two filters, one on the other, the rules forget what the first one compares.
+        LogicalPlan::Filter(filter) => match filter.input.as_ref() {
+            LogicalPlan::Filter(first) if is_moved(&first.predicate) => {
+                let both = first.predicate.clone().and(filter.predicate);
+                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(both, Arc::clone(&first.input))?)))
+            }
+            _ => Ok(Transformed::no(LogicalPlan::Filter(filter))),
+        },
+        node => Ok(Transformed::no(node)),
     })?;
     Ok(asked.data)
+}
+
+fn is_moved(condition: &Expr) -> bool {
+    looks_out(condition) || has_subquery(condition)
+}
+
+fn above_join(mut join: Join) -> DataFusionResult<LogicalPlan> {
+    let conjuncts = join.filter.take().map(split_conjunction_owned).unwrap_or_default();
+    let (above, within): (Vec<Expr>, Vec<Expr>) = conjuncts.into_iter().partition(is_moved);
+    join.filter = conjunction(within);
+    let joined = LogicalPlan::Join(join);
+    Ok(match conjunction(above) {
+        Some(condition) => LogicalPlan::Filter(Filter::try_new(condition, Arc::new(joined))?),
+        None => joined,
+    })
 }

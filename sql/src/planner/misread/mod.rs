@@ -160,7 +160,8 @@ fn looks_out(expr: &Expr) -> bool {
 }
 
 fn has_subquery(expr: &Expr) -> bool {
-    expr.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)))).unwrap_or(true)
+    expr.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
+        .unwrap_or(true)
 }
 
 /// Whether the value over no rows is a null, which nothing is equal to.

@@ -201,7 +201,10 @@ impl Resolver<'_> {
                     format!("that of a subquery, which needs a name: `(SELECT ..) AS q` and `q.{}`", column.name)
                 }
                 Some(name) if name.starts_with(NAMELESS_MATCH) => {
-                    format!("that of a pattern, which needs a name: `MATCH_RECOGNIZE (..) AS m` and `m.{}`", column.name)
+                    format!(
+                        "that of a pattern, which needs a name: `MATCH_RECOGNIZE (..) AS m` and `m.{}`",
+                        column.name
+                    )
                 }
                 Some(name) => format!("`{name}.{}`", column.name),
                 None => format!("`{}`", column.name),
