@@ -268,3 +268,14 @@ impl SettingsArgs {
         Ok(settings)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::without_mark;
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        assert_eq!(without_mark("\u{feff}SELECT 1".to_owned()), "SELECT 1");
+        assert_eq!(without_mark("SELECT '\u{feff}'".to_owned()), "SELECT '\u{feff}'");
+    }
+}

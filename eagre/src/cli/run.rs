@@ -1,6 +1,7 @@
 //! `eagre run` and `eagre check`.
 
 use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -241,37 +242,52 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
 }
 
 fn write_metrics(path: &Path, snapshot: &MetricsSnapshot) -> Result<()> {
-    let failed = |error| Error::File { path: path.display().to_string(), error };
-    // What a link leads to, and through a device or a pipe: only a file is put in another's place.
-    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-        return std::fs::write(&target, snapshot.prometheus()).map_err(failed);
+    put_file(path, &snapshot.prometheus()).map_err(|error| Error::File { path: path.display().to_string(), error })
+}
+
+/// Writes a file that others read meanwhile: beside it and renamed, so that nobody reads half of it. A link stays, and what it leads to is
+/// written; devices and pipes, and whatever the system has there for our own output, are written through.
+fn put_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let target = match std::fs::read_link(path) {
+        Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
+        Err(_) => path.to_owned(),
+    };
+    let is_system = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder) || target.starts_with(folder));
+    if is_system || std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
+        return File::options().append(true).open(path)?.write_all(text.as_bytes());
     }
-    // Written beside and renamed, so that a scraper never reads half a file.
     let mut beside = target.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
-    std::fs::write(&beside, snapshot.prometheus()).and_then(|()| std::fs::rename(&beside, &target)).map_err(failed)
+    std::fs::write(&beside, text)?;
+    std::fs::rename(&beside, &target)
 }
 
 /// The file of a state folder that the process which runs there has locked.
 const LOCK: &str = "eagre.lock";
 
-/// Keeps other processes off a state folder until the lock is dropped, or the process ends in whatever way. Of a folder that cannot be
-/// written, and of an object store, nothing is locked: there a second process is stopped at its first checkpoint.
+/// Keeps other processes off a state folder until the lock is dropped, or the process ends in whatever way. Of an object store nothing is
+/// locked, nor of a folder that cannot be written or whose file system has no locks: there a second process is stopped at its first checkpoint.
 fn lock(state: &str, resume: bool) -> Result<Option<File>> {
-    let folder = Path::new(state);
-    if state.contains("://") || resume && !folder.exists() || std::fs::create_dir_all(folder).is_err() {
+    let folder = Path::new(state.strip_prefix("file://").unwrap_or(state));
+    if folder.to_string_lossy().contains("://") {
+        return Ok(None);
+    }
+    if resume && !folder.exists() {
+        return Err(Error::command_line(format!("there is nothing to resume: there is no state folder {state}")));
+    }
+    if std::fs::create_dir_all(folder).is_err() {
         return Ok(None);
     }
     let Ok(file) = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK)) else {
         return Ok(None);
     };
     match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(Error::command_line(format!(
             "another process runs on the state folder {state}; stop it, or give this one its own --state"
         ))),
-        _ => Ok(Some(file)),
+        Err(TryLockError::Error(_)) => Ok(None),
     }
 }
 
@@ -375,4 +391,54 @@ fn stream(mut result: QueryResult, format: Format, output: Output) -> Result<()>
         printer.print(&with_op(words, &rows)?)?;
     }
     printer.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("eagre-run-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    }
+
+    /// A second process is kept off a state folder, however it is named, until the first one has ended.
+    #[test]
+    fn one_process_runs_on_a_state_folder() {
+        let folder = folder("lock");
+        let state = folder.join("state").display().to_string();
+        let error = lock(&state, true).expect_err("there is nothing yet");
+        assert!(error.to_string().contains("there is no state folder"), "{error}");
+        let first = lock(&state, false).expect("it is free");
+        assert!(first.is_some());
+        for again in [state.clone(), format!("file://{state}")] {
+            let error = lock(&again, true).expect_err("it is locked");
+            assert!(error.to_string().contains("another process runs on the state folder"), "{error}");
+        }
+        drop(first);
+        assert!(lock(&state, true).expect("it is free again").is_some());
+        assert!(lock("memory://state", false).expect("nothing is locked").is_none());
+        std::fs::remove_dir_all(&folder).expect("it is ours");
+    }
+
+    /// A file is replaced whole; a link stays one, also where it leads to nothing yet; a device stays a device.
+    #[test]
+    fn files_are_put_where_links_lead() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = folder("put");
+        let (file, link) = (folder.join("file"), folder.join("link"));
+        std::os::unix::fs::symlink("file", &link).expect("a link");
+        for text in ["one", "two"] {
+            put_file(&link, text).expect("writes");
+            assert_eq!(std::fs::read_to_string(&file).expect("reads"), text);
+            assert!(std::fs::symlink_metadata(&link).expect("is there").is_symlink());
+        }
+        put_file(&file, "three").expect("writes");
+        assert_eq!(std::fs::read_to_string(&link).expect("reads"), "three");
+        put_file(Path::new("/dev/null"), "four").expect("writes");
+        assert!(std::fs::metadata("/dev/null").expect("is there").file_type().is_char_device());
+        std::fs::remove_dir_all(&folder).expect("it is ours");
+    }
 }

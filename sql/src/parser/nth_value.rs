@@ -1,4 +1,5 @@
-//! `NTH_VALUE(x, n) FROM FIRST | LAST` (ISO/IEC 9075-2, 6.10), for which sqlparser has no place: from the last row on is a negative place.
+//! `NTH_VALUE(x, n) FROM FIRST | LAST` (ISO/IEC 9075-2, 6.10), for which sqlparser has no place: from the last row on is a negative place. The
+//! place is a number that is written; with any other the words are left for the parser to refuse.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -37,7 +38,9 @@ fn call(tokens: &[TokenWithSpan], start: usize) -> Option<(usize, usize)> {
     })?;
     let from = word(end + 1, "FROM") && (word(end + 2, "FIRST") || word(end + 2, "LAST"));
     let over = word(end + 3, "OVER") || (word(end + 3, "IGNORE") || word(end + 3, "RESPECT")) && word(end + 4, "NULLS");
-    (from && over).then_some((comma?, end))
+    let comma = comma?;
+    let is_number = end == comma + 2 && matches!(tokens[comma + 1].token, Token::Number(..));
+    (from && over && (is_number || word(end + 2, "FIRST"))).then_some((comma, end))
 }
 
 #[cfg(test)]
@@ -58,6 +61,10 @@ mod tests {
         ] {
             let query = parse_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
             assert_eq!(query.ast.to_string(), meaning, "{sql}");
+        }
+        for place in ["-2", "1 + 1"] {
+            let sql = format!("SELECT NTH_VALUE(v, {place}) FROM LAST OVER w FROM t");
+            assert!(parse_query(&sql).is_err(), "{sql}");
         }
     }
 }

@@ -11,7 +11,7 @@
 //! Everywhere in this file the domain's columns are the last ones of a plan.
 
 mod domain;
-mod outer_join;
+mod join_condition;
 mod stale;
 
 use std::sync::Arc;
@@ -45,14 +45,15 @@ pub(super) fn has_subquery(plan: &LogicalPlan) -> bool {
         .unwrap_or(true)
 }
 
+/// Whether an expression has a subquery, or is of one and looks outwards.
 fn expr_has_subquery(expr: &Expr) -> bool {
-    let is_subquery = |expr: &Expr| {
-        Ok(matches!(
-            expr,
-            Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_) | Expr::OuterReferenceColumn(..)
-        ))
-    };
-    expr.exists(is_subquery).unwrap_or(true)
+    let found = |part: &Expr| Ok(is_subquery(part) || matches!(part, Expr::OuterReferenceColumn(..)));
+    expr.exists(found).unwrap_or(true)
+}
+
+/// Whether an expression is a subquery.
+pub(super) fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))
 }
 
 /// How many subqueries deep DataFusion's own rules may go: its checks, before and (in builds for development) after each rule, take twice as long for each level.
@@ -141,11 +142,7 @@ impl Decorrelator {
                 return self.lateral(join, inside_of_alias(&join.right));
             }
         }
-        let here = |expr: &Expr| {
-            let is_subquery =
-                |expr: &Expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_)));
-            expr.exists(is_subquery).unwrap_or(true)
-        };
+        let here = |expr: &Expr| expr.exists(|part| Ok(is_subquery(part))).unwrap_or(true);
         if !node.expressions().iter().any(here) {
             return Ok(node);
         }
@@ -331,7 +328,9 @@ impl Decorrelator {
         condition.extend(conditions(join));
         let mut columns: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
         columns.extend(domain.own(&plan));
-        Ok(LogicalPlanBuilder::from(left).join_on(plan, join.join_type, condition)?.project(columns)?.build()?)
+        // What `ON` asks by subqueries is asked of the rows that are there now.
+        let joined = self.node(LogicalPlanBuilder::from(left).join_on(plan, join.join_type, condition)?.build()?)?;
+        Ok(LogicalPlanBuilder::from(joined).project(columns)?.build()?)
     }
 
     /// `plan` for every value of the domain, whose columns come last.

@@ -91,8 +91,8 @@ fn table(context: &PlanContext<'_>, insert: &Insert) -> Result<Arc<Table>> {
     Ok(table)
 }
 
-/// The query of an `INSERT`, in whose `VALUES` each `DEFAULT` is what its column has by default, and numbers for a DECIMAL are the digits that
-/// are written, and not the DOUBLEs that these would be elsewhere.
+/// The query of an `INSERT`, in whose `VALUES` each `DEFAULT` is what its column has by default. Where all that is written for a DECIMAL are
+/// numbers and nulls, they are the digits that are written, and not the DOUBLEs that these would be elsewhere.
 ///
 /// # Errors
 /// No such table or column.
@@ -101,7 +101,7 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
     let SetExpr::Values(values) = query.ast.body.as_mut() else { return Ok(query) };
     let rows = &mut values.rows;
     let cells = rows.iter().flat_map(|row| &row.content);
-    if !cells.clone().any(|cell| is_default(cell) || written_number(cell).is_some()) {
+    if !cells.clone().any(|cell| is_default(cell) || Number::written(cell).is_some()) {
         return Ok(query);
     }
     let table = table(context, insert)?;
@@ -112,9 +112,7 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
             let default = column.default.as_ref();
             **cell = default.map_or_else(|| AstExpr::value(Value::Null), |default| default.ast.clone());
         }
-        if column.data_type.is_decimal() {
-            write_digits(cells);
-        }
+        write_digits(&column.data_type, cells);
     }
     Ok(query)
 }
@@ -123,47 +121,71 @@ fn is_default(expr: &AstExpr) -> bool {
     matches!(expr, AstExpr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
 }
 
-/// Numbers of a column as DECIMALs of their own digits, where one type has room for all of them.
-fn write_digits(cells: Vec<&mut AstExpr>) {
-    let digits = |cell: &AstExpr| {
-        let (number, _) = written_number(cell)?;
-        let (whole, fraction) = number.trim_start_matches('-').split_once('.').unwrap_or((&number, ""));
-        Some((whole.len(), fraction.len()))
-    };
-    let numbers = cells.iter().filter_map(|cell| digits(cell));
-    let (whole, scale) = numbers.fold((0, 0), |(a, b), (whole, fraction)| (a.max(whole), b.max(fraction)));
+/// Numbers for a column of DECIMALs as such of their own digits, of one type that has room for all of them: of digits behind the column's scale
+/// the first decides how it is rounded.
+fn write_digits(to: &DataType, mut cells: Vec<&mut AstExpr>) {
+    let (DataType::Decimal128(_, scale_max) | DataType::Decimal256(_, scale_max)) = to else { return };
+    let is_null = |cell: &AstExpr| matches!(cell, AstExpr::Value(value) if value.value == Value::Null);
+    let numbers: Vec<Number> = cells.iter().filter_map(|cell| Number::written(cell)).collect();
+    let most = |digits: fn(&Number) -> usize| numbers.iter().map(digits).max().unwrap_or(0);
+    let (whole, scale) = (most(|number| number.whole.len()), most(|number| number.fraction.len()));
+    let precision_max = usize::from(DECIMAL128_MAX_PRECISION);
     // An integer that a BIGINT holds is exact as it is.
-    if whole + scale > usize::from(DECIMAL128_MAX_PRECISION) || scale == 0 && whole < 19 {
+    let is_exact = scale == 0 && whole < 19;
+    if is_exact || whole > precision_max || cells.iter().any(|cell| !is_null(cell) && Number::written(cell).is_none()) {
         return;
     }
-    let precision = ((whole + scale).max(1) as u64, scale as i64);
-    for cell in cells {
-        let Some((number, span)) = written_number(cell) else { continue };
-        *cell = AstExpr::Cast {
+    let scale = scale.min(usize::try_from(*scale_max).unwrap_or(0) + 1).min(precision_max - whole);
+    let precision = (whole + scale).max(1) as u64;
+    let cells = cells.iter_mut().filter(|cell| !is_null(cell));
+    for (cell, Number { negative, whole, fraction, span }) in cells.zip(numbers) {
+        let sign = if negative { "-" } else { "" };
+        let fraction = &fraction[..fraction.len().min(scale)];
+        let digits = format!("{sign}{whole:0>1}{}{fraction}", if fraction.is_empty() { "" } else { "." });
+        **cell = AstExpr::Cast {
             kind: CastKind::Cast,
-            expr: Box::new(AstExpr::Value(Value::SingleQuotedString(number).with_span(span))),
-            data_type: SqlType::Decimal(ExactNumberInfo::PrecisionAndScale(precision.0, precision.1)),
+            expr: Box::new(AstExpr::Value(Value::SingleQuotedString(digits).with_span(span))),
+            data_type: SqlType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale as i64)),
             array: false,
             format: None,
         };
     }
 }
 
-/// The digits of a number that is written without an exponent, with its sign, and where it stands.
-fn written_number(expr: &AstExpr) -> Option<(String, Span)> {
-    let number = |expr: &AstExpr| match expr {
-        AstExpr::Value(ValueWithSpan { value: Value::Number(text, _), span })
-            if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') =>
-        {
-            Some((text.clone(), *span))
+/// A number that is written: its digits before the point, of which the first is no zero, and those behind it.
+struct Number {
+    negative: bool,
+    whole: String,
+    fraction: String,
+    span: Span,
+}
+
+impl Number {
+    fn written(expr: &AstExpr) -> Option<Self> {
+        match expr {
+            AstExpr::Nested(expr) | AstExpr::UnaryOp { op: UnaryOperator::Plus, expr } => Self::written(expr),
+            AstExpr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+                Self::written(expr).map(|number| Self { negative: !number.negative, ..number })
+            }
+            AstExpr::Value(ValueWithSpan { value: Value::Number(text, _), span }) => {
+                let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+                let exponent: i32 = exponent.parse().ok().filter(|exponent| (-99..=99).contains(exponent))?;
+                let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+                let digits = format!("{whole}{fraction}");
+                if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+                    return None;
+                }
+                // The point among the digits, with zeros before or behind where there are none.
+                let point = whole.len() as i32 + exponent;
+                let before = "0".repeat(usize::try_from(-point).unwrap_or(0));
+                let behind = "0".repeat(usize::try_from(point - digits.len() as i32).unwrap_or(0));
+                let digits = format!("{before}{digits}{behind}");
+                let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
+                let whole = whole.trim_start_matches('0').to_string();
+                Some(Self { negative: false, whole, fraction: fraction.to_string(), span: *span })
+            }
+            _ => None,
         }
-        _ => None,
-    };
-    match expr {
-        AstExpr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            number(expr).map(|(digits, span)| (format!("-{digits}"), span))
-        }
-        expr => number(expr),
     }
 }
 
@@ -217,7 +239,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
                 assigned(expr, from, column, &definition.name)
             }
             None if let Some(default) = &column.default => {
-                let (expr, from) = default_value(context, default)?;
+                let (expr, from) = default_value(context, default, &column.data_type)?;
                 assigned(expr, &from, column, &definition.name)
             }
             None if column.nullable => Expr::Literal(ScalarValue::try_from(&column.data_type)?, None),
@@ -234,7 +256,7 @@ pub(super) fn plan(context: &PlanContext<'_>, plan: LogicalPlan, insert: &Insert
     let factory = context.catalog.sink(&table).map_err(|error| error.or_at(at))?;
     let not_null = sink_columns.iter().enumerate().filter(|(_, index)| !definition.columns[**index].nullable);
     let not_null: Vec<usize> = not_null.map(|(place, _)| place).collect();
-    let factory = not_null::checked(factory, &definition.name, not_null);
+    let factory = not_null::checked(factory, definition, not_null);
     Ok((plan, Target { table: definition.name.clone(), factory }))
 }
 
@@ -253,8 +275,10 @@ fn assigned(value: Expr, from: &DataType, column: &ColumnDefinition, table: &str
 }
 
 /// What a column has by default, and its type: an expression of no columns, so that it may also be the time, or chance.
-fn default_value(context: &PlanContext<'_>, default: &ExprText) -> Result<(Expr, DataType)> {
-    let value = context.plan_expr(default, &Arc::new(Schema::empty()))?;
+fn default_value(context: &PlanContext<'_>, default: &ExprText, to: &DataType) -> Result<(Expr, DataType)> {
+    let mut default = default.clone();
+    write_digits(to, vec![&mut default.ast]);
+    let value = context.plan_expr(&default, &Arc::new(Schema::empty()))?;
     let data_type = value.get_type(&DFSchema::empty())?;
     Ok((value, data_type))
 }
@@ -265,7 +289,7 @@ fn default_value(context: &PlanContext<'_>, default: &ExprText) -> Result<(Expr,
 /// The column is computed, the expression does not plan without columns, or is of a type that does not go into the column.
 pub(crate) fn check_default(catalog: &Catalog, column: &ColumnDefinition, table: &str) -> Result<()> {
     let Some(default) = &column.default else { return Ok(()) };
-    let (_, from) = default_value(&PlanContext::new(catalog), default)?;
+    let (_, from) = default_value(&PlanContext::new(catalog), default, &column.data_type)?;
     if !column.is_written() {
         let message = format!("column `{}` of `{table}` is not inserted, so it has no default", column.name);
         return Err(SqlError::plan(message, default.location));

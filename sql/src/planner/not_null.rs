@@ -9,17 +9,28 @@ use eagre_engine::sink::{Sink, SinkFactory};
 use eagre_engine::{Delta, EngineError, Result};
 use serde_json::Value;
 
+use crate::catalog::TableDefinition;
+
 /// `factory`, with a check that none of these columns is null in a row that comes.
-pub(super) fn checked(factory: Arc<dyn SinkFactory>, table: &str, columns: Vec<usize>) -> Arc<dyn SinkFactory> {
+pub(super) fn checked(
+    factory: Arc<dyn SinkFactory>,
+    definition: &TableDefinition,
+    columns: Vec<usize>,
+) -> Arc<dyn SinkFactory> {
     match columns.is_empty() {
         true => factory,
-        false => Arc::new(Checked { inner: factory, table: table.to_string(), columns }),
+        false => {
+            let (table, key) = (definition.name.clone(), definition.primary_key.clone().into());
+            Arc::new(Checked { inner: factory, table, key, columns })
+        }
     }
 }
 
 struct Checked {
     inner: Arc<dyn SinkFactory>,
     table: String,
+    /// The names of the primary key, no part of which is null.
+    key: Arc<[String]>,
     columns: Vec<usize>,
 }
 
@@ -38,7 +49,12 @@ impl SinkFactory for Checked {
 
     fn keyed_by(&self, key: &[usize]) -> Option<Arc<dyn SinkFactory>> {
         let inner = self.inner.keyed_by(key)?;
-        Some(Arc::new(Self { inner, table: self.table.clone(), columns: self.columns.clone() }))
+        Some(Arc::new(Self {
+            inner,
+            table: self.table.clone(),
+            key: Arc::clone(&self.key),
+            columns: self.columns.clone(),
+        }))
     }
 
     fn exactly_once(&self) -> bool {
@@ -46,14 +62,15 @@ impl SinkFactory for Checked {
     }
 
     fn create(&self) -> Result<Box<dyn Sink>> {
-        let (table, columns) = (self.table.clone(), self.columns.clone());
-        Ok(Box::new(CheckedSink { inner: self.inner.create()?, table, columns }))
+        let (table, key, columns) = (self.table.clone(), Arc::clone(&self.key), self.columns.clone());
+        Ok(Box::new(CheckedSink { inner: self.inner.create()?, table, key, columns }))
     }
 }
 
 struct CheckedSink {
     inner: Box<dyn Sink>,
     table: String,
+    key: Arc<[String]>,
     columns: Vec<usize>,
 }
 
@@ -63,11 +80,15 @@ impl Sink for CheckedSink {
             let null = self.columns.iter().find(|column| delta.batch.column(**column).null_count() > 0);
             if let Some(column) = null {
                 let name = delta.batch.schema().field(*column).name().clone();
+                let (is, without) = match self.key.contains(&name) {
+                    true => ("part of the PRIMARY KEY and so NOT NULL", "this key"),
+                    false => ("NOT NULL", "NOT NULL"),
+                };
                 return Err(EngineError::Sink {
                     table: self.table.clone(),
                     message: format!(
-                        "column `{name}` is NOT NULL, and a row gives NULL for it; leave such rows out (`WHERE .. IS NOT NULL`), give \
-                         them a value (`COALESCE(.., 0)`), or create the table without NOT NULL"
+                        "column `{name}` is {is}, and a row gives NULL for it; leave such rows out (`WHERE .. IS NOT NULL`), give \
+                         them a value (`COALESCE(.., 0)`), or create the table without {without}"
                     ),
                 });
             }

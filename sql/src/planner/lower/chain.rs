@@ -95,14 +95,14 @@ impl Lowering<'_> {
         if stream.looks_at_window(predicate, input.schema()) || stream.is_in_sessions() {
             stream = self.assign_windows(stream, input)?;
         }
-        let is_clock =
+        let reads_clock =
             |name: &String| matches!(name.as_str(), "now" | "localtimestamp" | "current_date" | "current_time");
-        let clock = volatile_calls(predicate).into_iter().find(is_clock);
-        if let Some(clock) = clock.filter(|_| !stream.bounded && !predicate.column_refs().is_empty()) {
-            self.notice(format!(
-                "`{clock}()` in a condition is the time of the step in which a row comes: a row is let through or not for good, and none \
-                 leaves when its time has passed; for what happened lately group by a window (`TUMBLE`, `HOP`)"
-            ));
+        if !stream.bounded && !predicate.column_refs().is_empty() && volatile_calls(predicate).iter().any(reads_clock) {
+            self.notice(
+                "a condition with the clock (`now()`, `CURRENT_TIMESTAMP` and their like) is asked once of each row, in the step in which it \
+                 comes: none leaves when its time has passed; for what happened lately group by a window (`TUMBLE`, `HOP`)"
+                    .to_string(),
+            );
         }
         self.narrow(&mut stream);
         let compiler = self.compiler(&stream, input.schema());

@@ -2,6 +2,9 @@
 //!
 //! That is the same, and DataFusion's rules read it rightly there. In the condition of a join they leave it until other rules have moved it: below the alias
 //! of a table, where `t2.id > t.id`, of a row `t` outside, has become `t.id > t.id`; to the side of another table, whose columns have the same names.
+//!
+//! What stands there then is one filter: of two, one on the other, the rules keep the columns that the second compares with the rows outside, and not those
+//! of the first (`WHERE t.k = u.id` over `ON t.id >= u.k` leaves `t.id` to be looked for outside).
 
 use std::sync::Arc;
 
@@ -19,7 +22,6 @@ pub(in crate::planner) fn ask_above(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Join(join) if join.join_type == JoinType::Inner && join.filter.iter().any(is_moved) => {
             Ok(Transformed::yes(above_join(join)?))
         }
-        // Of two filters, one on the other, the rules forget what the first one compares.
         LogicalPlan::Filter(filter) => match filter.input.as_ref() {
             LogicalPlan::Filter(first) if is_moved(&first.predicate) => {
                 let both = first.predicate.clone().and(filter.predicate);

@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Distinct, Expr, FetchType, Limit, LogicalPlan, Operator, SkipType, Subquery,
 };
 
-use super::decorrelate::gives_one_row;
+use super::decorrelate::{gives_one_row, is_subquery};
 use super::expr::strip_alias;
 
 pub(super) use self::asked_above::ask_above;
@@ -59,18 +59,14 @@ pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
 }
 
 fn lifts_out_of(subquery: &LogicalPlan, lateral: bool) -> bool {
-    let looks_out = |input: &LogicalPlan| {
-        let is_outer = |expr: &Expr| Ok(matches!(expr, Expr::OuterReferenceColumn(..)));
-        input
-            .exists(|node| Ok(node.expressions().iter().any(|expr| expr.exists(is_outer).unwrap_or(true))))
-            .unwrap_or(true)
-    };
+    let has_outer =
+        |input: &LogicalPlan| input.exists(|node| Ok(node.expressions().iter().any(looks_out))).unwrap_or(true);
     let lifts = subquery.exists(|node| {
         Ok(match node {
-            LogicalPlan::Window(window) => looks_out(&window.input),
-            LogicalPlan::Distinct(Distinct::On(on)) => looks_out(&on.input),
+            LogicalPlan::Window(window) => has_outer(&window.input),
+            LogicalPlan::Distinct(Distinct::On(on)) => has_outer(&on.input),
             // Where only `EXISTS` or `IN` asks, equal rows are one anyhow.
-            LogicalPlan::Distinct(Distinct::All(input)) => lateral && looks_out(input),
+            LogicalPlan::Distinct(Distinct::All(input)) => lateral && has_outer(input),
             _ => false,
         })
     });
@@ -160,8 +156,7 @@ fn looks_out(expr: &Expr) -> bool {
 }
 
 fn has_subquery(expr: &Expr) -> bool {
-    expr.exists(|part| Ok(matches!(part, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))))
-        .unwrap_or(true)
+    expr.exists(|part| Ok(is_subquery(part))).unwrap_or(true)
 }
 
 /// Whether the value over no rows is a null, which nothing is equal to.

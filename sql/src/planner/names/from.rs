@@ -585,16 +585,18 @@ fn name_derived(from: &mut [TableWithJoins], joined: bool) {
     let mut number = 0;
     let mut name = |factor: &mut TableFactor| {
         number += 1;
-        let (alias, prefix) = match factor {
-            TableFactor::Derived { alias: alias @ None, .. } if joined => (alias, NAMELESS),
+        let (alias, name) = match factor {
+            TableFactor::Derived { alias: alias @ None, .. } if joined => (alias, format!("{NAMELESS}{number}")),
             TableFactor::TableFunction { expr: Expr::Function(function), alias: alias @ None }
                 if function.name.to_string() == MATCH_FUNCTION =>
             {
-                (alias, NAMELESS_MATCH)
+                // Another one than those of queries inside and around.
+                let at = function.name.span().start;
+                (alias, format!("{NAMELESS_MATCH}{}_{}", at.line, at.column))
             }
             _ => return,
         };
-        let name = Ident::with_quote('"', format!("{prefix}{number}"));
+        let name = Ident::with_quote('"', name);
         *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
     };
     for table in from {

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use datafusion::common::JoinType;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::logical_expr::{ExprSchemable, cast};
@@ -67,7 +68,9 @@ impl Lowering<'_> {
             }
         }
         let right = self.lower(&join.right)?;
-        if !right.bounded || right.changelog != ChangelogMode::AppendOnly {
+        // A result of input that ends has rows in the end; what a table of changes says depends on when it is asked.
+        let changes = right.changelog != ChangelogMode::AppendOnly && !is_result(&join.right)?;
+        if !right.bounded || changes {
             return Err(SqlError::unsupported(
                 "a join in processing time with a table that changes",
                 "ask for the version at an event time, or join with a table that ends",
@@ -182,6 +185,14 @@ impl Lowering<'_> {
         };
         self.lower(&joined.build()?)
     }
+}
+
+/// Whether rows are computed from several others, and not those of a table, one by one.
+fn is_result(plan: &LogicalPlan) -> Result<bool> {
+    use LogicalPlan::{Filter, Projection, SubqueryAlias, TableScan, Unnest};
+    let is_of_rows =
+        |node: &LogicalPlan| matches!(node, Filter(_) | Projection(_) | SubqueryAlias(_) | TableScan(_) | Unnest(_));
+    Ok(plan.exists(|node| Ok(!is_of_rows(node)))?)
 }
 
 /// The only table that a plan reads.

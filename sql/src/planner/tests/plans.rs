@@ -202,3 +202,27 @@ fn notices_speak_of_unbounded_state() {
     assert_eq!(notices("SELECT k, count(*) FROM done GROUP BY k"), Vec::<String>::new());
     assert_eq!(notices("SELECT count(*) FROM bid"), Vec::<String>::new());
 }
+
+/// A condition with the clock is asked once of a row, which whoever expects rows to leave is told; where all rows come at once it is as good.
+#[test]
+fn notices_speak_of_the_clock_in_conditions() {
+    let notices = |sql: &str| job(TABLES, sql).expect("it plans").notices.into_iter().map(|notice| notice.message);
+    let lately = "event_time > now() - INTERVAL '1' HOUR";
+    let found: Vec<String> = notices(&format!("SELECT * FROM payment_raw WHERE {lately}")).collect();
+    assert!(found.len() == 1 && found[0].contains("is asked once of each row"), "{found:?}");
+    assert_eq!(notices("SELECT *, now() AS seen FROM payment_raw WHERE event_time IS NOT NULL").count(), 0);
+    assert_eq!(notices("SELECT * FROM done WHERE k > EXTRACT(YEAR FROM now())").count(), 0);
+}
+
+/// A group of a window is identified by the part of it that is read, so that a sink may be keyed by the beginning of the window.
+#[test]
+fn windows_are_keyed_by_what_is_read() {
+    for part in ["window_start", "window_end"] {
+        let sql = format!(
+            "SELECT {part}, channel, count(*) FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(`dateTime`), INTERVAL '1' HOUR))
+             GROUP BY window_start, window_end, channel EMIT CHANGES"
+        );
+        let text = explained(TABLES, &sql);
+        assert!(text.contains(&format!("key=({part}, channel)")), "{text}");
+    }
+}

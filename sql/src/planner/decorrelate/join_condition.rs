@@ -5,51 +5,59 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Subquery, lit};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, lit};
 
-use super::domain::outer_columns;
-use super::{Decorrelator, conditions, same};
+use super::{Decorrelator, all_of, conditions, is_subquery, same};
 use crate::error::{Result, SqlError};
 
-/// The subquery that an expression is, and the value that is looked for in it.
-fn subquery_of(expr: &Expr) -> Option<(&Subquery, Option<&Expr>)> {
+/// The plan of the subquery that an expression is.
+fn subquery_of(expr: &Expr) -> Option<&LogicalPlan> {
     match expr {
-        Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) => Some((subquery, None)),
-        Expr::InSubquery(InSubquery { expr: value, subquery, .. }) => Some((subquery, Some(value))),
+        Expr::ScalarSubquery(subquery)
+        | Expr::Exists(Exists { subquery, .. })
+        | Expr::InSubquery(InSubquery { subquery, .. }) => Some(&subquery.subquery),
         _ => None,
     }
 }
 
-/// The columns that a subquery and the value that is looked for in it are functions of.
-fn looked_at(subquery: &Subquery, value: Option<&Expr>) -> Result<Vec<Column>> {
-    let mut columns: Vec<Column> = outer_columns(&subquery.subquery)?.into_iter().map(|(column, _)| column).collect();
-    columns.extend(value.into_iter().flat_map(Expr::column_refs).cloned());
+/// The columns that a subquery, and the value that is looked for in it, are functions of; those that subqueries in it have of each other are
+/// among them.
+fn looked_at(expr: &Expr) -> Result<Vec<Column>> {
+    let mut columns: Vec<Column> = expr.column_refs().into_iter().cloned().collect();
+    if let Some(plan) = subquery_of(expr) {
+        plan.apply_with_subqueries(|node| {
+            node.apply_expressions(|expr| {
+                expr.apply(|expr| {
+                    if let Expr::OuterReferenceColumn(_, column) = expr {
+                        columns.push(column.clone());
+                    }
+                    Ok(TreeNodeRecursion::Continue)
+                })
+            })
+        })?;
+    }
     Ok(columns)
 }
 
-fn has(side: &LogicalPlan, column: &Column) -> bool {
-    side.schema().maybe_index_of_column(column).is_some()
+fn has_any(side: &LogicalPlan, columns: &[Column]) -> bool {
+    columns.iter().any(|column| side.schema().maybe_index_of_column(column).is_some())
 }
 
 impl Decorrelator {
-    /// A join whose condition has subqueries: each is computed for the rows of the side that it looks at, before the join.
+    /// A join whose condition has subqueries: each is computed for the rows of the side that it looks at, before the join; where one looks at
+    /// both, for their pairs.
     pub(super) fn condition(&mut self, join: Join) -> Result<LogicalPlan> {
-        if self.looks_at_both(&join)? {
+        if Self::looks_at_both(&join)? {
             return self.by_pairs(&join);
         }
         let columns = join.schema.columns().into_iter().map(Expr::Column);
         let (mut left, mut right) = (join.left.as_ref().clone(), join.right.as_ref().clone());
         let condition = join.filter.ok_or_else(|| SqlError::internal("a subquery in the keys of a join"))?;
         let condition = condition.transform_up(|expr| {
-            let (subquery, value) = match &expr {
-                Expr::ScalarSubquery(subquery) | Expr::Exists(Exists { subquery, .. }) => (subquery, None),
-                Expr::InSubquery(InSubquery { expr: value, subquery, .. }) => (subquery, Some(value)),
-                _ => return Ok(Transformed::no(expr)),
-            };
-            let side = match looked_at(subquery, value.map(AsRef::as_ref))?.iter().any(|column| has(&right, column)) {
-                true => &mut right,
-                false => &mut left,
-            };
+            if subquery_of(&expr).is_none() {
+                return Ok(Transformed::no(expr));
+            }
+            let side = if has_any(&right, &looked_at(&expr)?) { &mut right } else { &mut left };
             Ok(Transformed::yes(self.replace(side, expr)?))
         })?;
         let (left, right) = (Arc::new(left), Arc::new(right));
@@ -67,14 +75,17 @@ impl Decorrelator {
         Ok(LogicalPlanBuilder::from(LogicalPlan::Join(joined)).project(columns)?.build()?)
     }
 
-    /// Whether a subquery of the condition looks at columns of both sides.
-    fn looks_at_both(&self, join: &Join) -> Result<bool> {
+    /// Whether a subquery of the condition looks at columns of both sides; or at others' values, which may be of another side than itself.
+    fn looks_at_both(join: &Join) -> Result<bool> {
         let mut both = false;
         if let Some(condition) = &join.filter {
             condition.apply(|expr| {
-                if let Some((subquery, value)) = subquery_of(expr) {
-                    let columns = looked_at(subquery, value)?;
-                    both |= [&join.left, &join.right].iter().all(|side| columns.iter().any(|column| has(side, column)));
+                if subquery_of(expr).is_some() {
+                    let columns = looked_at(expr)?;
+                    both |= has_any(&join.left, &columns) && has_any(&join.right, &columns);
+                }
+                if let Expr::InSubquery(within) = expr {
+                    both |= within.expr.exists(|part| Ok(is_subquery(part)))?;
                 }
                 Ok(TreeNodeRecursion::Continue)
             })?;
@@ -89,8 +100,7 @@ impl Decorrelator {
         let condition = condition.ok_or_else(|| SqlError::internal("a join without a condition"))?;
         let pairs = LogicalPlanBuilder::from(left.clone()).cross_join(right.clone())?.filter(condition)?.build()?;
         let pairs = self.node(pairs)?;
-        let columns = |plan: &LogicalPlan| plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
-        let (of_left, of_right) = (columns(left), columns(right));
+        let (of_left, of_right) = (all_of(left), all_of(right));
         let null_of = |side: &LogicalPlan| -> Result<Vec<Expr>> {
             let mut nulls = vec![];
             for (table, field) in side.schema().iter() {
@@ -128,7 +138,7 @@ impl Decorrelator {
         }
         // A union has names of its own.
         let all = all.build()?;
-        let named = columns(&all).into_iter().zip(join.schema.iter());
+        let named = all_of(&all).into_iter().zip(join.schema.iter());
         let named: Vec<Expr> =
             named.map(|(column, (table, field))| column.alias_qualified(table.cloned(), field.name())).collect();
         Ok(LogicalPlanBuilder::from(all).project(named)?.build()?)
