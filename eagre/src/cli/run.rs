@@ -274,7 +274,7 @@ fn lock(state: &str, resume: bool) -> Result<Option<File>> {
         return Ok(None);
     }
     if resume && !folder.exists() {
-        return Err(Error::command_line(format!("there is nothing to resume: there is no state folder {state}")));
+        return Err(Error::usage(format!("there is nothing to resume: there is no state folder {state}")));
     }
     if std::fs::create_dir_all(folder).is_err() {
         return Ok(None);
@@ -284,7 +284,7 @@ fn lock(state: &str, resume: bool) -> Result<Option<File>> {
     };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::command_line(format!(
+        Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
             "another process runs on the state folder {state}; stop it, or give this one its own --state"
         ))),
         Err(TryLockError::Error(_)) => Ok(None),
