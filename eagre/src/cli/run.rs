@@ -397,18 +397,11 @@ fn stream(mut result: QueryResult, format: Format, output: Output) -> Result<()>
 mod tests {
     use super::*;
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("eagre-run-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).expect("a folder");
-        folder
-    }
-
     /// A second process is kept off a state folder, however it is named, until the first one has ended.
     #[test]
     fn one_process_runs_on_a_state_folder() {
-        let folder = folder("lock");
-        let state = folder.join("state").display().to_string();
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("state").display().to_string();
         let error = lock(&state, true).expect_err("there is nothing yet");
         assert!(error.to_string().contains("there is no state folder"), "{error}");
         let first = lock(&state, false).expect("it is free");
@@ -420,15 +413,14 @@ mod tests {
         drop(first);
         assert!(lock(&state, true).expect("it is free again").is_some());
         assert!(lock("memory://state", false).expect("nothing is locked").is_none());
-        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 
     /// A file is replaced whole; a link stays one, also where it leads to nothing yet; a device stays a device.
     #[test]
     fn files_are_put_where_links_lead() {
         use std::os::unix::fs::FileTypeExt;
-        let folder = folder("put");
-        let (file, link) = (folder.join("file"), folder.join("link"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         std::os::unix::fs::symlink("file", &link).expect("a link");
         for text in ["one", "two"] {
             put_file(&link, text).expect("writes");
@@ -439,6 +431,5 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&link).expect("reads"), "three");
         put_file(Path::new("/dev/null"), "four").expect("writes");
         assert!(std::fs::metadata("/dev/null").expect("is there").file_type().is_char_device());
-        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

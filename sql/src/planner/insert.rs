@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
+use bigdecimal::{BigDecimal, RoundingMode};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{
@@ -24,6 +25,9 @@ use crate::error::{Result, SqlError, nearest};
 use crate::functions::{convert, jsonb};
 use crate::parser::{ExprText, Insert, QueryText};
 use crate::types::sql_name;
+
+/// Numbers whose exponents are beyond this are left as they are written.
+const EXPONENT_MAX: i64 = 1_000;
 
 /// Where the rows go.
 pub(super) struct Target {
@@ -101,7 +105,7 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
     let SetExpr::Values(values) = query.ast.body.as_mut() else { return Ok(query) };
     let rows = &mut values.rows;
     let cells = rows.iter().flat_map(|row| &row.content);
-    if !cells.clone().any(|cell| is_default(cell) || Number::written(cell).is_some()) {
+    if !cells.clone().any(|cell| is_default(cell) || written_number(cell).is_some()) {
         return Ok(query);
     }
     let table = table(context, insert)?;
@@ -125,67 +129,46 @@ fn is_default(expr: &AstExpr) -> bool {
 /// the first decides how it is rounded.
 fn write_digits(to: &DataType, mut cells: Vec<&mut AstExpr>) {
     let (DataType::Decimal128(_, scale_max) | DataType::Decimal256(_, scale_max)) = to else { return };
-    let is_null = |cell: &AstExpr| matches!(cell, AstExpr::Value(value) if value.value == Value::Null);
-    let numbers: Vec<Number> = cells.iter().filter_map(|cell| Number::written(cell)).collect();
-    let most = |digits: fn(&Number) -> usize| numbers.iter().map(digits).max().unwrap_or(0);
-    let (whole, scale) = (most(|number| number.whole.len()), most(|number| number.fraction.len()));
-    let precision_max = usize::from(DECIMAL128_MAX_PRECISION);
+    cells.retain(|cell| !matches!(cell, AstExpr::Value(value) if value.value == Value::Null));
+    let Some(numbers) = cells.iter().map(|cell| written_number(cell)).collect::<Option<Vec<_>>>() else { return };
+    let (mut whole, mut scale) = (0, 0);
+    for (number, _) in &numbers {
+        let fraction = number.fractional_digit_count();
+        whole = whole.max(number.digits() as i64 - fraction);
+        scale = scale.max(fraction);
+    }
+    let precision_max = i64::from(DECIMAL128_MAX_PRECISION);
     // An integer that a BIGINT holds is exact as it is.
-    let is_exact = scale == 0 && whole < 19;
-    if is_exact || whole > precision_max || cells.iter().any(|cell| !is_null(cell) && Number::written(cell).is_none()) {
+    if scale == 0 && whole < 19 || whole > precision_max {
         return;
     }
-    let scale = scale.min(usize::try_from(*scale_max).unwrap_or(0) + 1).min(precision_max - whole);
-    let precision = (whole + scale).max(1) as u64;
-    let cells = cells.iter_mut().filter(|cell| !is_null(cell));
-    for (cell, Number { negative, whole, fraction, span }) in cells.zip(numbers) {
-        let sign = if negative { "-" } else { "" };
-        let fraction = &fraction[..fraction.len().min(scale)];
-        let digits = format!("{sign}{whole:0>1}{}{fraction}", if fraction.is_empty() { "" } else { "." });
-        **cell = AstExpr::Cast {
+    let scale = scale.min(i64::from(*scale_max) + 1).min(precision_max - whole).max(0);
+    for (cell, (number, span)) in cells.into_iter().zip(numbers) {
+        let digits = number.with_scale_round(scale, RoundingMode::Down).to_plain_string();
+        *cell = AstExpr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(AstExpr::Value(Value::SingleQuotedString(digits).with_span(span))),
-            data_type: SqlType::Decimal(ExactNumberInfo::PrecisionAndScale(precision, scale as i64)),
+            data_type: SqlType::Decimal(ExactNumberInfo::PrecisionAndScale((whole + scale).max(1) as u64, scale)),
             array: false,
             format: None,
         };
     }
 }
 
-/// A number that is written: its digits before the point, of which the first is no zero, and those behind it.
-struct Number {
-    negative: bool,
-    whole: String,
-    fraction: String,
-    span: Span,
-}
-
-impl Number {
-    fn written(expr: &AstExpr) -> Option<Self> {
-        match expr {
-            AstExpr::Nested(expr) | AstExpr::UnaryOp { op: UnaryOperator::Plus, expr } => Self::written(expr),
-            AstExpr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-                Self::written(expr).map(|number| Self { negative: !number.negative, ..number })
-            }
-            AstExpr::Value(ValueWithSpan { value: Value::Number(text, _), span }) => {
-                let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-                let exponent: i32 = exponent.parse().ok().filter(|exponent| (-99..=99).contains(exponent))?;
-                let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-                let digits = format!("{whole}{fraction}");
-                if !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-                    return None;
-                }
-                // The point among the digits, with zeros before or behind where there are none.
-                let point = whole.len() as i32 + exponent;
-                let before = "0".repeat(usize::try_from(-point).unwrap_or(0));
-                let behind = "0".repeat(usize::try_from(point - digits.len() as i32).unwrap_or(0));
-                let digits = format!("{before}{digits}{behind}");
-                let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
-                let whole = whole.trim_start_matches('0').to_string();
-                Some(Self { negative: false, whole, fraction: fraction.to_string(), span: *span })
-            }
-            _ => None,
+/// A number that is written, and where it stands.
+fn written_number(expr: &AstExpr) -> Option<(BigDecimal, Span)> {
+    match expr {
+        AstExpr::Nested(expr) | AstExpr::UnaryOp { op: UnaryOperator::Plus, expr } => written_number(expr),
+        AstExpr::UnaryOp { op: UnaryOperator::Minus, expr } => {
+            written_number(expr).map(|(number, span)| (-number, span))
         }
+        AstExpr::Value(ValueWithSpan { value: Value::Number(text, _), span }) => {
+            let number = text.parse::<BigDecimal>().ok()?;
+            // Of others no DECIMAL has a digit, and to write them out takes as many bytes as their exponent says.
+            let is_near = number.fractional_digit_count().abs() < EXPONENT_MAX;
+            is_near.then(|| (number.normalized(), *span))
+        }
+        _ => None,
     }
 }
 
