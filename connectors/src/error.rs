@@ -53,16 +53,14 @@ pub enum ConnectorError {
         expected: String,
     },
     /// A connector that does not exist.
-    #[error(
-        "table `{table}`: there is no connector `{connector}`; did you mean `{nearest}`? `SHOW CONNECTORS` lists them all"
-    )]
+    #[error("table `{table}`: there is no connector `{connector}`;{hint} `SHOW CONNECTORS` lists them all")]
     UnknownConnector {
         /// The table.
         table: String,
         /// The name as written.
         connector: String,
-        /// The connector that is spelt most alike.
-        nearest: String,
+        /// The connector that may be meant; empty where none is spelt like it.
+        hint: String,
     },
     /// A connector that is asked for something that it does not do.
     #[error("table `{table}`: {message}")]

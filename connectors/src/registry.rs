@@ -497,6 +497,9 @@ pub fn formats() -> &'static [FormatInfo] {
     &FORMATS
 }
 
+/// How alike two names are, from 0 to 1, of which one may be meant by the other.
+const ALIKE: f64 = 0.7;
+
 /// The connector that the options name.
 pub(crate) fn connector_of(table: &str, options: &TableOptions) -> Result<&'static ConnectorInfo> {
     let names = || connectors().iter().map(|connector| connector.name);
@@ -509,10 +512,14 @@ pub(crate) fn connector_of(table: &str, options: &TableOptions) -> Result<&'stat
         });
     };
     let found = connectors().iter().find(|connector| connector.name.eq_ignore_ascii_case(name));
-    found.ok_or_else(|| ConnectorError::UnknownConnector {
-        table: table.to_owned(),
-        connector: name.to_owned(),
-        nearest: nearest(name, names()).to_owned(),
+    found.ok_or_else(|| {
+        let nearest = nearest(name, names());
+        let is_alike = strsim::jaro_winkler(&name.to_lowercase(), nearest) > ALIKE;
+        ConnectorError::UnknownConnector {
+            table: table.to_owned(),
+            connector: name.to_owned(),
+            hint: if is_alike { format!(" did you mean `{nearest}`?") } else { String::new() },
+        }
     })
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use eagre_engine::checkpoint::{self, CheckpointStore, Manifest};
-use eagre_engine::graph::ChangelogMode;
+use eagre_engine::graph::{ChangelogMode, NodeKind};
 use eagre_engine::log::StepRecord;
 use eagre_engine::metrics::Metrics;
-use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Stopper, Summary};
+use eagre_engine::runtime::{Mode, Pipeline, PipelineConfig, Start, StepObserver, Stopper, Summary, publish_ended};
 use eagre_engine::settings::{self, Settings};
 use eagre_engine::thread::start_detached;
 use eagre_sql::planner::ad_hoc::AdHocQuery;
@@ -209,9 +209,7 @@ impl RunningJob {
         let store = folder.as_ref().map(|folder| Arc::clone(&folder.store));
         let results = attach_results(&mut job, store.as_ref(), &session.inner.run);
         let mut running = Self::start_as_is(session, job, settings, folder, mode, None)?;
-        if running.pipeline.is_some() {
-            running.results = results;
-        }
+        running.results = results;
         Ok(running)
     }
 
@@ -235,6 +233,7 @@ impl RunningJob {
                 manifest.check_same_query(&job.graph)?;
             }
             if let Some(manifest) = manifest.as_ref().filter(|manifest| manifest.finished) {
+                publish_again(&job, manifest)?;
                 let summary = Summary {
                     steps: manifest.step,
                     rows_read: 0,
@@ -397,6 +396,25 @@ impl RunningJob {
             (None, None) => Err(Error::usage("the pipeline was taken out")),
         }
     }
+}
+
+/// Has the sinks of a job that has ended publish what its last checkpoint covers, where it was killed before they had, or could not; its results
+/// go to their readers once more.
+///
+/// # Errors
+/// A sink cannot publish, a result cannot be read.
+pub(crate) fn publish_again(job: &Job, manifest: &Manifest) -> Result<()> {
+    let is_result = |node: usize| job.outputs.iter().any(|output| output.node == node && output.table.is_none());
+    for (index, node) in job.graph.nodes.iter().enumerate() {
+        let NodeKind::Sink(sink) = &node.kind else { continue };
+        let mut sink = publish_ended(node.id, sink, manifest)?;
+        match is_result(index) {
+            // It takes as long as its reader, who comes when the job is there.
+            true => start_detached("eagre-result", move || _ = sink.finish())?,
+            false => sink.finish()?,
+        }
+    }
+    Ok(())
 }
 
 /// Gives each top-level `SELECT` a queue to its reader.

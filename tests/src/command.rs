@@ -42,6 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("ctrl_c_writes_a_checkpoint_and_exits_0", ctrl_c),
         trial("an_interrupted_pipeline_goes_on", goes_on),
         trial("a_finished_pipeline_says_so_and_fresh_starts_over", complete),
+        trial("a_pipeline_killed_between_its_last_checkpoint_and_its_files_publishes_them", killed_at_the_end),
         trial("replay_gives_the_same_rows_bit_for_bit", replay),
         trial("replay_orders_and_cuts_results_as_the_run_did", replay_ordered),
         trial("checkpoints_are_listed_inspected_and_dropped", checkpoints),
@@ -268,6 +269,36 @@ fn changes() -> Result<(), String> {
     }
 }
 
+/// The checkpoint that says that all is done is there before the files are; and before anybody has read the answers.
+fn killed_at_the_end() -> Result<(), String> {
+    let views = "CREATE MATERIALIZED VIEW sums AS SELECT k, SUM(v) AS s FROM events GROUP BY k;\n";
+    for views in ["", views] {
+        let pipeline = Pipeline::new();
+        let sql = format!("{}{views}{INSERT};\nSELECT k, v FROM events WHERE v > 2", pipeline.tables(false));
+        let first = pipeline.run(&sql, &["--format", "ndjson"]).ok()?;
+        let out = pipeline.folder.path().join("out");
+        let published = visible_files(&out);
+        // As they were before they were published.
+        for file in &published {
+            let name = file.file_name().and_then(|name| name.to_str()).ok_or("a part without a name")?;
+            let writer = name.strip_prefix("part-").and_then(|name| name.rsplit_once('-')).ok_or("another name")?.0;
+            let staging = out.join(format!(".eagre-staging-{writer}"));
+            std::fs::create_dir_all(&staging).map_err(|error| error.to_string())?;
+            std::fs::rename(file, staging.join(name)).map_err(|error| error.to_string())?;
+        }
+        if !visible_files(&out).is_empty() || published.is_empty() {
+            return Err(format!("{published:?} were not taken back"));
+        }
+        let again = pipeline.run(&sql, &["--format", "ndjson"]).ok()?;
+        again.says(0, &["this pipeline is complete"])?;
+        same("the output", &parsed(OUT_LINES)?, &parsed(&visible_lines(&out))?)?;
+        if again.stdout != first.stdout || first.stdout.lines().count() != 2 {
+            return Err(format!("the answer was {:?} and is {:?}", first.stdout, again.stdout));
+        }
+    }
+    Ok(())
+}
+
 /// The answers come in the order of the text, also after a restart that has nothing left to read.
 fn views_at_the_end() -> Result<(), String> {
     let pipeline = Pipeline::new();
@@ -290,7 +321,6 @@ fn views_at_the_end() -> Result<(), String> {
     }
     let again = pipeline.run(&sql, &["--format", "ndjson"]).ok()?;
     again.says(0, &["this pipeline is complete"])?;
-    let expected = "{\"k\":\"a\",\"n\":3}\n{\"k\":\"b\",\"n\":1}\n{\"n\":5}\n";
     match again.stdout == expected {
         true => Ok(()),
         false => Err(format!("after a restart {}, not {expected}", again.stdout)),
@@ -352,9 +382,15 @@ fn files() -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     child.stdin.take().ok_or("no standard input")?.write_all(sql.as_bytes()).map_err(|error| error.to_string())?;
     let from_stdin = child.wait_with_output().map_err(|error| error.to_string())?.stdout;
-    match from_file == "n\n5\n" && from_stdin == from_file.as_bytes() {
+    if from_file != "n\n5\n" || from_stdin != from_file.as_bytes() {
+        return Err(format!("{from_file:?}, {:?}", String::from_utf8_lossy(&from_stdin)));
+    }
+    // Also on the command line a text may begin with a comment; an option is none.
+    let from_line = eagre(&["run", "--format", "csv", "-e", &format!("-- all of it\n{sql}")]).ok()?.stdout;
+    eagre(&["run", "-e", "--fresh"]).says(2, &["this is an option", "'--execute <SQL>'"])?;
+    match from_line == from_file {
         true => Ok(()),
-        false => Err(format!("{from_file:?}, {:?}", String::from_utf8_lossy(&from_stdin))),
+        false => Err(format!("{from_line:?} by -e")),
     }
 }
 
@@ -384,9 +420,11 @@ fn metrics() -> Result<(), String> {
     let counted = text.lines().any(|line| line.starts_with("eagre_rows_read") && line.ends_with(" 5"));
     let typed = text.lines().any(|line| line.starts_with("# TYPE eagre_"));
     match counted && typed {
-        true => Ok(()),
-        false => Err(format!("no count of 5 rows read:\n{text}")),
+        true => {}
+        false => return Err(format!("no count of 5 rows read:\n{text}")),
     }
+    // Told before anything runs: this input has no end.
+    eagre(&["run", "-e", &pipeline.sql(true), "--metrics", "/no/such/folder/m"]).says(1, &["/no/such/folder/m"])
 }
 
 fn explain() -> Result<(), String> {

@@ -107,6 +107,10 @@ fn finished() -> Result<(), String> {
     pipeline.run(&sql(INSERT), &[]).ok()?.says(0, &["this pipeline is complete"])?;
     of_another("SELECT COUNT(*) FROM events")?;
     of_another(&INSERT.replace("'10' SECOND", "'20' SECOND"))?;
+    // The same rows in another format: the folder would hold both.
+    let json = format!("{}', 'format' = 'json'", pipeline.path("out"));
+    let csv = sql(INSERT).replace(&json, &json.replace("json'", "csv'"));
+    pipeline.run(&csv, &[]).says(1, &["sink `out` wrote its files as `json` so far, and 'format' is `csv` now"])?;
     // The same rows to another place.
     let pipeline = Pipeline::new();
     let sql = |table: &str| {
@@ -271,6 +275,12 @@ fn resumed() -> Result<(), String> {
     )?;
     shows(resume("SELECT * FROM big NATURAL JOIN sums"), &["c,5"], &[])?;
     resume("INSERT INTO nowhere SELECT 1").says(1, &["table `nowhere` is not known"])?;
+    // What is complete is said once more, and was not stopped.
+    shows(resume("SUBSCRIBE TO big"), &["+I,c"], &[])?;
+    // Where the last view was dropped another one begins.
+    resume("DROP MATERIALIZED VIEW sums CASCADE").says(0, &["sums, found by (k): dropped"])?;
+    resume("CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM events").says(0, &[])?;
+    shows(resume("SELECT * FROM n"), &["5"], &["this pipeline is complete"])?;
     eagre(&["run", "--state", &state]).says(2, &["there are no statements"])
 }
 

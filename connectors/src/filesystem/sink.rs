@@ -192,6 +192,9 @@ struct Transaction {
     /// Parts from this number on that are published and not listed are of checkpoints that are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lost_from: Option<u64>,
+    /// As what the files are written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
     parts: Vec<StagedPart>,
 }
 
@@ -457,6 +460,16 @@ impl FilesystemSink {
                 ),
             });
         }
+        let now = self.settings.format.name();
+        if let Some(before) = transaction.format.as_deref().filter(|before| *before != now) {
+            return Err(EngineError::Checkpoint {
+                message: format!(
+                    "sink `{0}` wrote its files as `{before}` so far, and 'format' is `{now}` now: {1} would hold both; change it back, or start                      over with --fresh and another 'path'",
+                    self.settings.table,
+                    self.settings.root.path(),
+                ),
+            });
+        }
         Ok(transaction)
     }
 }
@@ -518,7 +531,8 @@ impl Sink for FilesystemSink {
             return Ok(None);
         };
         let (lost_from, parts) = (self.lost_from, self.unpublished.clone());
-        let transaction = Transaction { version: TRANSACTION_VERSION, next_part, lost_from, parts };
+        let format = Some(self.settings.format.name().to_owned());
+        let transaction = Transaction { version: TRANSACTION_VERSION, next_part, lost_from, format, parts };
         serde_json::to_value(transaction).map(Some).map_err(EngineError::bug)
     }
 

@@ -172,8 +172,8 @@ impl Staging {
     fn vanished(&self, part: &StagedPart) -> crate::ConnectorError {
         let error = io::Error::new(
             io::ErrorKind::NotFound,
-            "the part is neither staged nor published, so rows are missing: somebody removed it; restore the folder, or start over \
-             (`--fresh`)",
+            "the part is neither staged nor published, so rows are missing: it was written to another 'path', which this one has to name \
+             again, or somebody removed it; restore the folder, or start over (`--fresh`)",
         );
         self.root.error("publish", &self.shown(&part.file), &error)
     }

@@ -83,8 +83,16 @@ struct Source {
     /// A file of statements; `-` reads them from standard input.
     file: Option<PathBuf>,
     /// Statements on the command line.
-    #[arg(short, long, value_name = "SQL")]
+    #[arg(short, long, value_name = "SQL", allow_hyphen_values = true, value_parser = statements)]
     execute: Option<String>,
+}
+
+/// SQL may begin with a comment; what is one word of it is an option, before which the SQL was forgotten.
+fn statements(text: &str) -> std::result::Result<String, String> {
+    match text.starts_with('-') && !text.contains(char::is_whitespace) {
+        true => Err("this is an option, and before it goes a text of SQL".to_owned()),
+        false => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

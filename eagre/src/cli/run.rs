@@ -59,6 +59,9 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
         builder = builder.state(state);
     }
     let session = builder.build()?;
+    if let Some(path) = &args.metrics {
+        can_put(path).map_err(|error| Error::File { path: path.display().to_string(), error })?;
+    }
     let source = &args.statements.source;
     let execution = match args.resume {
         true => resume(&session, source)?,
@@ -245,20 +248,34 @@ fn write_metrics(path: &Path, snapshot: &MetricsSnapshot) -> Result<()> {
     put_file(path, &snapshot.prometheus()).map_err(|error| Error::File { path: path.display().to_string(), error })
 }
 
-/// Writes a file that others read meanwhile: beside it and renamed, so that nobody reads half of it. A link stays, and what it leads to is
-/// written; devices and pipes, and whatever the system has there for our own output, are written through.
-fn put_file(path: &Path, text: &str) -> std::io::Result<()> {
+/// Where a file that others read meanwhile is written before it is renamed, and what it becomes then: nobody reads half of it. A link stays, and
+/// what it leads to is written; `None`: devices and pipes, and whatever the system has there for our own output, are written through.
+fn beside(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let target = match std::fs::read_link(path) {
         Ok(target) => path.parent().unwrap_or(Path::new("")).join(target),
         Err(_) => path.to_owned(),
     };
     let is_system = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder) || target.starts_with(folder));
     if is_system || std::fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
-        return File::options().append(true).open(path)?.write_all(text.as_bytes());
+        return None;
     }
     let mut beside = target.as_os_str().to_owned();
     beside.push(".tmp");
-    let beside = PathBuf::from(beside);
+    Some((PathBuf::from(beside), target))
+}
+
+/// Whether [`put_file`] will be able to write: told before anything runs, and not when it ends.
+fn can_put(path: &Path) -> std::io::Result<()> {
+    match beside(path) {
+        Some((beside, _)) => File::create(&beside).and_then(|_| std::fs::remove_file(&beside)),
+        None => File::options().append(true).open(path).map(drop),
+    }
+}
+
+fn put_file(path: &Path, text: &str) -> std::io::Result<()> {
+    let Some((beside, target)) = beside(path) else {
+        return File::options().append(true).open(path)?.write_all(text.as_bytes());
+    };
     std::fs::write(&beside, text)?;
     std::fs::rename(&beside, &target)
 }

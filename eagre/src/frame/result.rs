@@ -127,12 +127,6 @@ impl Execution {
         let mut job = self.job;
         let mut results = job.as_mut().map(RunningJob::take_results).unwrap_or_default();
         let mut tables = self.tables;
-        if job.as_ref().is_some_and(|job| job.already_complete().is_some()) {
-            return Err(Error::usage(
-                "the state folder says that this text has run to its end before, so there is no result to make a frame of; a session with \
-                 `.fresh(true)` runs it again",
-            ));
-        }
         match (results.len(), tables.len(), job) {
             (0, 1, None) => Ok(Only::Rows(tables.remove(0))),
             (1, 0, Some(job)) => Ok(Only::Result(Box::new((job, results.remove(0))))),

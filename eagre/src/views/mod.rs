@@ -201,6 +201,13 @@ impl Views {
         self.moved.notify_all();
     }
 
+    /// All input was read before: what has ended has only read the rows back.
+    pub(crate) fn were_complete(&self, summary: &Summary) {
+        if let Some(Ended::Done(done)) = &mut self.state().ended {
+            done.clone_from(summary);
+        }
+    }
+
     /// Waits until the pipeline of `generation` has ended.
     pub(crate) fn wait_for(&self, generation: u64) -> Result<Summary> {
         self.wait(|state| state.current.as_ref().is_some_and(|current| current.generation == generation))

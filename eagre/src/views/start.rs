@@ -13,7 +13,7 @@ use eagre_sql::planner::Job;
 
 use super::{Current, Kept};
 use crate::error::Result;
-use crate::job::{QueryResult, attach_results, pipeline_config};
+use crate::job::{QueryResult, attach_results, pipeline_config, publish_again};
 use crate::session::Session;
 use crate::state::JobObject;
 
@@ -77,9 +77,11 @@ fn try_start(
         None => (Arc::new(MemoryStore::new()), None),
     };
     let durable = session.inner.store.clone();
-    let finished = restore.as_ref().filter(|manifest| manifest.finished).cloned();
+    let finished = restore.as_ref().filter(|manifest| manifest.finished && !manifest.holds_nothing()).cloned();
     if let Some(manifest) = finished {
         check_same_views(&manifest, &job.graph)?;
+        let results = attach_results(&mut job, durable.as_ref(), &session.inner.run);
+        publish_again(&job, &manifest)?;
         let summary = Summary {
             steps: manifest.step,
             rows_read: 0,
@@ -87,7 +89,7 @@ fn try_start(
             finished: true,
             checkpoint: Some(manifest.checkpoint),
         };
-        // Only the rows of the views are wanted: nothing is read, written or saved.
+        // Beyond that only the rows of the views are wanted: nothing is read, written or saved.
         let manifest = Manifest { sinks: Default::default(), ..manifest };
         let (graph, bounded) = (without_sinks(&job.graph), job.bounded());
         let config = config(session, &session.settings(), true);
@@ -106,7 +108,8 @@ fn try_start(
             Current { set: Arc::clone(&job.views), graph, metrics, stopper: None, store, bounded, generation: 1 };
         session.inner.views.began(kept, current, pipeline)?;
         session.inner.views.wait_for(1)?;
-        return Ok((Vec::new(), Some(summary)));
+        session.inner.views.were_complete(&summary);
+        return Ok((results, Some(summary)));
     }
     if let Some(manifest) = &restore {
         check_same_views(manifest, &job.graph)?;

@@ -240,6 +240,11 @@ impl Manifest {
         self.sinks.get(id).filter(|transaction| !transaction.is_null())
     }
 
+    /// Whether it is of a pipeline without operators, that of views which were all dropped.
+    pub fn holds_nothing(&self) -> bool {
+        self.sources.is_empty() && self.operators.is_empty() && self.sinks.is_empty()
+    }
+
     /// Whether this checkpoint is of the pipeline that `graph` says: one of another query would silently start with other state.
     ///
     /// # Errors
@@ -259,9 +264,15 @@ impl Manifest {
         let missing = operators.iter().any(|id| !self.operators.contains_key(id))
             || sources.iter().any(|id| !self.sources.contains_key(id));
         let missing_sink = sinks.iter().any(|id| !self.sinks.contains_key(id));
+        // Of views that were all dropped nothing is left that could be of another query.
+        if self.holds_nothing() {
+            return Ok(());
+        }
         let what = match (unknown_source, unknown_operator) {
             (Some(table), _) => format!("it read table `{table}` in another way, or another table of that name"),
-            (_, Some(operator)) => format!("its operator {operator} is not in this query"),
+            (_, Some(operator)) => format!(
+                "its operator {operator} is not in this query (with an 'eagre.state.ttl' an operator is another one than without)"
+            ),
             _ if missing => "this query has operators that it knows nothing of".to_owned(),
             _ if unknown_sink || missing_sink => "it wrote its rows elsewhere, or other columns of them".to_owned(),
             _ => return Ok(()),

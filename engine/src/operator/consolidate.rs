@@ -13,13 +13,14 @@ use arrow::datatypes::SchemaRef;
 
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::delta::{Delta, batch_of};
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::hash::hash_columns;
 use crate::rows::Rows;
 
 /// Makes [`Consolidate`]s.
 pub struct ConsolidateFactory {
     schema: SchemaRef,
+    is_final: bool,
 }
 
 impl ConsolidateFactory {
@@ -29,7 +30,13 @@ impl ConsolidateFactory {
     /// A column whose values cannot be compared.
     pub fn new(schema: SchemaRef) -> Result<Self> {
         Rows::new(&schema, true)?;
-        Ok(Self { schema })
+        Ok(Self { schema, is_final: false })
+    }
+
+    /// What is left of a step are rows that come, each for the first time, and stay: rows that are taken back come again in the same step, as
+    /// they were. Those leave as rows that are only inserted.
+    pub fn into_final(self) -> Self {
+        Self { is_final: true, ..self }
     }
 }
 
@@ -40,6 +47,7 @@ impl OperatorFactory for ConsolidateFactory {
 
     fn create(&self) -> Result<Box<dyn Operator>> {
         Ok(Box::new(Consolidate {
+            is_final: self.is_final,
             rows: Rows::new(&self.schema, true)?,
             touched: Vec::new(),
             touched_of: Vec::new(),
@@ -57,6 +65,8 @@ const NONE: u32 = u32::MAX;
 
 /// Says of each row of a step once what became of it.
 struct Consolidate {
+    /// No row is taken back for good.
+    is_final: bool,
     /// The rows of the step that may be said more than once, none between two steps.
     rows: Rows,
     touched: Vec<Touched>,
@@ -174,6 +184,26 @@ impl Consolidate {
         Ok(net)
     }
 
+    /// The weights with which rows leave.
+    fn weights_of(&self, weights: Option<Int64Array>) -> Result<Option<Int64Array>> {
+        if !self.is_final {
+            return Ok(weights);
+        }
+        match weights.iter().flat_map(|weights| weights.values()).find(|weight| **weight != 1) {
+            Some(weight) => Err(EngineError::bug(format!("a row that stays once it has come changed by {weight}"))),
+            None => Ok(None),
+        }
+    }
+
+    /// Lets deltas leave as they came.
+    fn pass(&self, deltas: Vec<Delta>, out: &mut Output) -> Result<Progress> {
+        for mut delta in deltas {
+            delta.weights = self.weights_of(delta.weights)?;
+            out.emit(delta);
+        }
+        Ok(Progress::Done)
+    }
+
     /// Emits what became of the rows, those that go before those that come.
     fn emit(&self, deltas: &[Delta], mut net: Vec<Net>, out: &mut Output) -> Result<()> {
         net.sort_unstable_by_key(|net| (net.weight > 0, net.first));
@@ -184,10 +214,8 @@ impl Consolidate {
             Ok(interleave(&arrays, &places)?)
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        let mut delta = Delta::weighted(
-            batch_of(self.rows.schema(), columns, net.len())?,
-            Int64Array::from_iter_values(net.iter().map(|net| net.weight)),
-        );
+        let mut delta = Delta::insert(batch_of(self.rows.schema(), columns, net.len())?);
+        delta.weights = self.weights_of(Some(net.iter().map(|net| net.weight).collect()))?;
         if deltas.iter().all(|delta| delta.ordinals.is_some()) {
             let ordinals = places.iter().map(|(number, row)| deltas[*number].ordinal(*row));
             delta.ordinals = Some(UInt64Array::from_iter_values(ordinals));
@@ -225,12 +253,10 @@ impl Operator for Consolidate {
         let takes_back =
             |delta: &Delta| delta.weights.as_ref().is_some_and(|weights| weights.values().iter().any(|w| *w < 0));
         if !deltas.iter().any(takes_back) {
-            deltas.into_iter().for_each(|delta| out.emit(delta));
-            return Ok(Progress::Done);
+            return self.pass(deltas, out);
         }
         if !self.find_meetings(&deltas)? && goes_first(&deltas) {
-            deltas.into_iter().for_each(|delta| out.emit(delta));
-            return Ok(Progress::Done);
+            return self.pass(deltas, out);
         }
         let net = self.net(&deltas)?;
         self.emit(&deltas, net, out)?;

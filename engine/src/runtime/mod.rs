@@ -18,9 +18,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::checkpoint::{CheckpointStore, Compression, Manifest};
 use crate::error::{EngineError, Result};
-use crate::graph::{Graph, NodeKind};
+use crate::graph::{Graph, NodeKind, OperatorId, SinkNode};
 use crate::log::{StepRecord, Taken};
 use crate::metrics::{Metrics, NodeLabel};
+use crate::sink::Sink;
 use crate::thread::spawn;
 
 mod coordinator;
@@ -237,6 +238,17 @@ impl Pipeline {
         let thread = self.thread.take().expect("wait consumes the pipeline");
         join(thread)?
     }
+}
+
+/// Opens a sink of a pipeline that has ended, and has it publish what it had staged for the last checkpoint: the pipeline may have been killed
+/// before that was done, or it was refused. All that is left is to finish it.
+///
+/// # Errors
+/// The sink cannot be opened, or cannot publish.
+pub fn publish_ended(id: OperatorId, sink: &SinkNode, manifest: &Manifest) -> Result<Box<dyn Sink>> {
+    let mut opened = sink.factory.create()?;
+    opened.recover(manifest.sink_transaction(&id.to_string()))?;
+    Ok(opened)
 }
 
 impl Drop for Pipeline {

@@ -101,6 +101,29 @@ fn int_to_float(int: i64, float: f64) -> Option<Ordering> {
     }
 }
 
+/// Bytes in the order of the values, in which each of two has a place: texts, numbers, truth values, and by their text arrays and objects.
+fn sort_key(value: &Value) -> Option<Vec<u8>> {
+    // A float whose bits are in order, and how far beyond it an integer lies that no float is.
+    let number = |float: f64, beyond: i64| {
+        let bits = (float + 0.0).to_bits() as i64;
+        let ordered = (bits ^ ((bits >> 63) as u64 >> 1) as i64) ^ i64::MIN;
+        [&[2][..], &ordered.to_be_bytes(), &(beyond ^ i64::MIN).to_be_bytes()].concat()
+    };
+    Some(match value {
+        Value::Null => return None,
+        Value::Text(text) => [&[1][..], text.as_bytes()].concat(),
+        Value::Int(int) => number(*int as f64, (i128::from(*int) - (*int as f64) as i128) as i64),
+        Value::Float(float) => number(*float, 0),
+        Value::Bool(value) => vec![3, u8::from(*value)],
+        Value::Other(_) => [&[4][..], value.key()?.as_bytes()].concat(),
+    })
+}
+
+/// Of each value of a column of JSON; of nulls none.
+pub(super) fn sort_keys(array: &ArrayRef) -> Result<Vec<Option<Vec<u8>>>> {
+    Ok(values(array)?.iter().map(sort_key).collect())
+}
+
 /// The values of a column of JSON or of numbers.
 fn values(array: &ArrayRef) -> Result<Vec<Value>> {
     if let Some(union) = array.as_any().downcast_ref::<UnionArray>() {
@@ -198,6 +221,30 @@ mod tests {
         assert_eq!(Value::Int(3).order(&Value::Float(3.0)), Some(Ordering::Equal));
         assert_eq!(Value::Int(3).order(&Value::Float(2.5)), Some(Ordering::Greater));
         assert_eq!(Value::Int(i64::MAX).order(&Value::Float(1e300)), Some(Ordering::Less));
+        let text = |text: &str| Value::Text(text.to_owned());
+        let sorted = [
+            text(""),
+            text("10"),
+            text("9"),
+            Value::Float(f64::NEG_INFINITY),
+            Value::Int(i64::MIN),
+            Value::Float(-2.5),
+            Value::Int(-1),
+            Value::Int(0),
+            Value::Float(1.5),
+            Value::Int(10),
+            Value::Float(9_007_199_254_740_992.0),
+            Value::Int(9_007_199_254_740_993),
+            Value::Int(9_007_199_254_740_995),
+            Value::Int(i64::MAX),
+            Value::Float(1e300),
+            Value::Bool(false),
+            Value::Bool(true),
+            Value::Other("[1]".to_owned()),
+        ];
+        assert!(sorted.windows(2).all(|pair| sort_key(&pair[0]) < sort_key(&pair[1])));
+        assert_eq!(sort_key(&Value::Int(3)), sort_key(&Value::Float(3.0)));
+        assert_eq!(sort_key(&Value::Float(-0.0)), sort_key(&Value::Int(0)));
         assert_eq!(Value::Int(3).order(&Value::Text("3".into())), None);
         assert_eq!(Value::Float(-0.0).key(), Value::Int(0).key());
         assert_eq!(Value::Float(3.0).key(), Value::Int(3).key());

@@ -31,6 +31,7 @@ mod maps;
 mod modulo;
 pub(crate) mod nested;
 mod operators;
+pub(crate) mod order_key;
 mod ordered_set;
 mod padding;
 mod percentile_cont;

@@ -4,6 +4,7 @@
 //!   nulls are equal.)
 //! - JSON values are compared as what they are: numbers by their amount, however they are written, and a JSON null as null.
 //!   Equality goes by a text that is the same for equal values ([`super::json_order`]), so that it can be the key of a join.
+//! - Arrays are compared as they are sorted, a null in them being the greatest ([`super::order_key`]). (DataFusion takes it for the least.)
 //! - Intervals are compared by their length, a day being 24 hours and a month 30 days, as in PostgreSQL. (DataFusion compares months, then days, then what is
 //!   shorter, so that 36 hours were less than a day.)
 //! - Whether a text is an integer that is written (`user_id <> 123`) goes by the text, which is an answer for each (DataFusion makes numbers of all
@@ -23,9 +24,11 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
 
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
+use super::order_key::ORDER_KEY;
 use super::{interval, jsonb, nested};
 
 /// Rewrites one operator.
@@ -166,6 +169,12 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
             }
             rows_compared(left, op, right, left_fields, schema)?
         }
+        (DataType::List(_), DataType::List(_)) if !equality => {
+            comparison_coercion(&left_type, &right_type).filter(|common| !has_json(common)).map(|common| {
+                let key = |side: &Expr| ORDER_KEY.call(vec![cast(side.clone(), common.clone())]);
+                binary_expr(key(left), op, key(right))
+            })
+        }
         (DataType::Union(..), DataType::Union(..)) => Some(match equality {
             true => by_key(left, op, right),
             false => ordered(left, op, right),
@@ -198,6 +207,16 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         }
         _ => None,
     })
+}
+
+/// Whether there is a type in it that has no key of its own.
+fn has_json(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Union(..) | DataType::Map(..) => true,
+        DataType::List(element) => has_json(element.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_json(field.data_type())),
+        _ => false,
+    }
 }
 
 fn is_text(data_type: &DataType) -> bool {

@@ -161,6 +161,10 @@ impl Cursor<'_> {
         if first == "END" {
             return SqlError::syntax("`END` without the `BEGIN STATEMENT SET` that it ends", self.location());
         }
+        if first == "BEGIN" {
+            let hint = "`BEGIN STATEMENT SET; INSERT ..; INSERT ..; END` starts several statements together";
+            return SqlError::unsupported("`BEGIN` of a transaction", hint, self.location());
+        }
         let words: Vec<_> = (0..3).map_while(|index| self.peek_word(index)).collect();
         let way_out = match nearest(&first, STATEMENTS.iter().copied()) {
             Some(nearest) => format!("did you mean `{nearest}`?"),

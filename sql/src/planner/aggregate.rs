@@ -12,6 +12,7 @@
 //! - Without a window: an updating table that is never freed.
 
 mod calls;
+mod places;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,13 +36,13 @@ use eagre_engine::operator::window_assign::PaneWindowsFactory;
 use eagre_engine::operator::window_reduce::{WindowReduceFactory, WindowReduceSpec, check_calls};
 use eagre_engine::wall_clock::WallClock;
 
-use self::calls::{Inputs, keeps_values, row_count};
+use self::calls::{Inputs, TakenBack, is_extreme, keeps_values, row_count};
+pub(super) use self::places::GroupPlaces;
 use super::expr::{Compiler, short_text, strip_alias};
 use super::grouping_sets::{grouping_ids, patterns_of};
 use super::join::Extreme;
 use super::lower::{
-    Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, columns_of, engine,
-    window_field,
+    Lowering, NEVER_LATE_MS, ShiftedTime, Slot, Stream, StreamColumn, Trend, WindowInfo, WindowPart, columns_of, engine,
 };
 use super::session::judges_sessions;
 use super::state_ttl::{ADVICE, duration};
@@ -155,6 +156,14 @@ impl Lowering<'_> {
             None => self.attached_way(&mut inputs, &mut keys, &group_columns, &roles, &in_all_sets)?,
         };
         let retracting = stream.changelog != ChangelogMode::AppendOnly;
+        // Whether a row is only ever replaced by another one of its group.
+        let groups_stay = sets.is_none() && group.iter().all(|key| stream.trend_of(key, schema) == Some(Trend::Stays));
+        let lasting = match way {
+            Way::Plain | Way::Attached { .. } => !retracting || (stream.lasting && groups_stay),
+            Way::Panes { .. } => !retracting,
+            Way::Session { .. } => false,
+        } && self.ports.is_empty();
+        let (mut trends, mut rising) = (vec![], false);
         let mut calls = vec![];
         let mut texts = vec![];
         for expr in &aggregate.aggr_expr {
@@ -163,7 +172,13 @@ impl Lowering<'_> {
             };
             texts.push(short_text(strip_alias(expr)));
             let (_, field) = expr.to_field(schema.as_ref())?;
-            let call = self.call(function, field, &mut stream, &mut inputs, &compiler, input_plan, retracting)?;
+            let trend = stream.trend_of_call(function, schema).filter(|_| lasting);
+            trends.push(trend);
+            // The greatest of values that rise is that of the last ones, whatever there was before.
+            let looks_back = retracting && !(trend.is_some() && is_extreme(function));
+            rising |= looks_back != retracting;
+            let taken_back = TakenBack { rows: retracting, looks_back };
+            let call = self.call(function, field, &mut stream, &mut inputs, &compiler, input_plan, taken_back)?;
             calls.push(call);
         }
         // Whether any row of a group is left.
@@ -266,24 +281,28 @@ impl Lowering<'_> {
             Way::Panes { info, .. } | Way::Session { info, .. } => info.key_part(place, wanted),
             _ => WindowPart::End,
         };
-        let detail = Described { keys_and_calls: describe(&key_names, &texts), names: key_names };
+        let mut keys_and_calls = describe(&key_names, &texts);
+        if rising {
+            keys_and_calls.push_str(", extremes of values that go one way");
+        }
+        let detail = Described { keys_and_calls, names: key_names };
         let (node, group_places, result_start) = match &way {
             Way::Panes { info, spec, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a window without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, rising, detail, plan };
                 self.windowed(&mut stream, task, info, *spec, time, key_part)?
             }
             Way::Session { info, gap_ms, .. } => {
                 let time = time.ok_or_else(|| SqlError::internal("a session without its time"))?;
-                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, rising, detail, plan };
                 self.sessions(&mut stream, task, info, *gap_ms, time, key_part)?
             }
             Way::Attached { info, end_key, .. } => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, rising, detail, plan };
                 self.attached(&mut stream, task, info, *end_key)?
             }
             Way::Plain => {
-                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, detail, plan };
+                let task = Task { from, input_schema, keys, calls, row_count_call, repeated, rising, detail, plan };
                 self.updating(&mut stream, task, ttl_ms)?
             }
         };
@@ -315,6 +334,12 @@ impl Lowering<'_> {
             columns.push(StreamColumn { extreme, ..StreamColumn::plain(result_start + index) });
         }
         let mut output = self.stream_after(&stream, node, columns);
+        // Groups that are shown until their window closes are freed, and not taken back.
+        output.lasting = lasting && ttl_ms.is_none() && output.changelog == ChangelogMode::Upsert;
+        let of_group = std::iter::repeat_n(Some(Trend::Stays), group_columns.len());
+        for (column, trend) in output.columns.iter_mut().zip(of_group.chain(trends)) {
+            column.trend = trend;
+        }
         output.consolidated = matches!(way, Way::Plain);
         if let Some(column) = wants_time {
             self.append_window_time(&mut output, column, group_places.end);
@@ -562,6 +587,7 @@ impl Lowering<'_> {
             _ => GroupEmit::OnWindowClose,
         };
         let window = GroupWindow { end_key, emit, lateness_ms };
+        let kind = task.kind("group aggregate");
         let factory =
             GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, Some(window))
                 .map_err(engine)?;
@@ -571,7 +597,7 @@ impl Lowering<'_> {
             0 => format!("groups, until the watermark passes {end_name}"),
             lateness_ms => format!("groups, until the watermark passes {end_name} + {lateness_ms} ms"),
         };
-        let id = self.id("group aggregate", task.plan, &stream.tables);
+        let id = self.id(&kind, task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
             changelog: if append_only { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
@@ -603,6 +629,7 @@ impl Lowering<'_> {
         let (partial, partial_schema) =
             self.partial(stream, &task, (PartialWindows::None, &WallClock::default()), ttl_ms.is_some(), &detail, "")?;
         let distinct = task.calls.is_empty();
+        let kind = task.kind(if ttl_ms.is_some() { "group aggregate with ttl" } else { "group aggregate" });
         let keeps_values = task.calls.iter().any(|call| keeps_values(&call.function));
         let factory = GroupAggregateFactory::new(partial_schema, key_count, task.calls, task.row_count_call, None)
             .map_err(engine)?
@@ -630,8 +657,7 @@ impl Lowering<'_> {
                 "every group, for ever".to_string()
             }
         };
-        let kind = if ttl_ms.is_some() { "group aggregate with ttl" } else { "group aggregate" };
-        let id = self.id(kind, task.plan, &stream.tables);
+        let id = self.id(&kind, task.plan, &stream.tables);
         let output = EdgeInfo {
             schema,
             changelog: if distinct { ChangelogMode::AppendOnly } else { ChangelogMode::Upsert },
@@ -661,7 +687,7 @@ impl Lowering<'_> {
             .with_retractions_apart(apart)
             .with_repeated(task.repeated);
         let schema = factory.output_schema();
-        let id = self.id("partial aggregate", task.plan, &stream.tables);
+        let id = self.id(&task.kind("partial aggregate"), task.plan, &stream.tables);
         let output = plain_edge(Arc::clone(&schema));
         let node = self.push_operator(id, factory, task.from, Route::Forward, output, detail.to_string(), bound);
         Ok((node, schema))
@@ -709,32 +735,6 @@ impl Lowering<'_> {
         let windows = PartialWindows::Panes { spec, time_column: time, emit, lateness_ms };
         self.partial(stream, task, (windows, clock), false, &detail, bound)
     }
-
-    /// `window_time`, which the keyed table does not hold, computed from `window_end`.
-    fn append_window_time(&mut self, stream: &mut Stream, column: usize, end: usize) {
-        let watermark = stream.columns[column].rowtime;
-        let Some((info, _)) = &stream.columns[column].role else {
-            return;
-        };
-        let field = window_field(WindowPart::Time, &info.time_type, watermark);
-        let time = ShiftedTime::window_time(end, info, Arc::clone(&field));
-        let mut fields: Vec<FieldRef> = stream.physical.fields().iter().cloned().collect();
-        let mut exprs: Vec<ExprRef> = vec![];
-        for (index, field) in fields.iter().enumerate() {
-            exprs.push(Arc::new(PlainColumn::new(index, Arc::clone(field))));
-        }
-        exprs.push(Arc::new(time));
-        fields.push(field);
-        let place = fields.len() - 1;
-        let (columns, key) = (std::mem::take(&mut stream.columns), stream.key.take());
-        self.project_physical(stream, exprs, Arc::new(Schema::new(fields)));
-        stream.columns = columns;
-        stream.columns[column].slot = Slot::Physical(place);
-        // Where the window's end is not a column of the query, its time identifies it as well.
-        let shows_end = stream.columns.iter().any(|column| column.slot == Slot::Physical(end));
-        stream.key =
-            key.map(|key| key.into_iter().map(|key| if key == end && !shows_end { place } else { key }).collect());
-    }
 }
 
 /// How rows are cut into panes, and when those leave.
@@ -755,36 +755,23 @@ pub(super) struct Task<'p> {
     row_count_call: Option<usize>,
     /// How rows were repeated for grouping sets.
     repeated: Option<Repeated>,
+    /// Whether an aggregate keeps less because values rise or fall, by which its state is another one.
+    rising: bool,
     pub(super) detail: Described,
     pub(super) plan: &'p LogicalPlan,
+}
+
+impl Task<'_> {
+    /// What a node is called by.
+    fn kind(&self, kind: &str) -> String {
+        if self.rising { format!("{kind} of rising values") } else { kind.to_string() }
+    }
 }
 
 /// Keys and calls in words.
 pub(super) struct Described {
     pub(super) keys_and_calls: String,
     names: Vec<String>,
-}
-
-/// Where an operator puts the columns of the group.
-pub(super) struct GroupPlaces {
-    pub(super) first_key: usize,
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) time: Option<usize>,
-}
-
-impl GroupPlaces {
-    fn keys_only() -> Self {
-        Self { first_key: 0, start: 0, end: 0, time: None }
-    }
-
-    fn of(&self, part: WindowPart) -> usize {
-        match part {
-            WindowPart::Start => self.start,
-            WindowPart::End => self.end,
-            WindowPart::Time => self.time.unwrap_or(usize::MAX),
-        }
-    }
 }
 
 fn describe(keys: &[String], calls: &[String]) -> String {

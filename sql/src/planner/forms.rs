@@ -5,6 +5,7 @@
 //! - `LISTAGG(x)` has the separator `','`, and `WITHIN GROUP (ORDER BY ..)` orders what it joins;
 //! - `STRING_AGG(x, y)` with a separator of each row's own puts `y` before each `x` and cuts the first one off;
 //! - `PERCENTILE_CONT(NULL)` is null;
+//! - `REGR_R2(y, x)` is 1 where all `y` are the same ([`macros`]);
 //! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
 //! - integers that no BIGINT holds are decimals, and `CAST(1.005 AS DECIMAL(10, 2))` is of these digits;
 //! - `t AT TIME ZONE 'Europe/Berlin'` is a function of its own, because DataFusion's planner has it keep an instant an instant;
@@ -179,6 +180,7 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
+                    "regr_r2" => *expr = macros::r2_of_a_constant(function),
                     "coalesce" => flatten_coalesce(function),
                     "to_timestamp" | "to_timestamp_ltz" => {
                         if let Some(written) = macros::to_timestamp(function, &name) {

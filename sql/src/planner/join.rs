@@ -287,9 +287,9 @@ impl Lowering<'_> {
             let mut all: Vec<ExprRef> =
                 plain.map(|(index, field)| Arc::new(PlainColumn::new(index, Arc::clone(field))) as ExprRef).collect();
             all.extend(computed);
-            let kept = (std::mem::take(&mut stream.columns), stream.key.take(), stream.arrival);
+            let kept = (std::mem::take(&mut stream.columns), stream.key.take(), stream.lasting, stream.arrival);
             self.project_physical(stream, all, Arc::new(arrow::datatypes::Schema::new(fields)));
-            (stream.columns, stream.key, stream.arrival) = kept;
+            (stream.columns, stream.key, stream.lasting, stream.arrival) = kept;
         }
         Ok(places)
     }

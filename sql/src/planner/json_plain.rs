@@ -1,17 +1,21 @@
-//! JSON values that are equal are one group, one row of a `DISTINCT`, one partition.
+//! JSON values that are equal are one group, one row of a `DISTINCT`, one partition; and where rows are put in order by them, they are in one.
 //!
 //! `3` and `3.0` are equal, and so are two spellings of an object. Where rows are told apart by a JSON column, its values are first written in one way:
-//! a number without a fraction as a whole number, an array or object in its shortest form.
+//! a number without a fraction as a whole number, an array or object in its shortest form. Where they are put in order, it is by a key
+//! ([`order_key`](crate::functions::order_key)).
+
+use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, SortExpr};
 
 use super::expr::short_text;
 use crate::functions::json_plain;
+use crate::functions::order_key::ORDER_KEY;
 
 /// Puts the one way of writing where it matters.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -27,6 +31,12 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
             let columns: Vec<Expr> = columns.collect();
             let input = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?;
             Ok(Transformed::yes(LogicalPlanBuilder::from(input).distinct()?.build()?))
+        }
+        LogicalPlan::Sort(sort) if sort.expr.iter().any(|by| of_json(&by.expr, sort.input.schema())) => {
+            let schema = Arc::clone(sort.input.schema());
+            let mut sort = sort;
+            sort.expr.iter_mut().for_each(|by| _ = put_in_order(by, &schema));
+            Ok(Transformed::yes(LogicalPlan::Sort(sort)))
         }
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
             let schema = merge_schema(&plan.inputs());
@@ -93,6 +103,12 @@ fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::WindowFunction(function) if has_no_order(function.fun.name(), &function.params.args, schema) => {
             no_order(function.fun.name(), &function.params.args)
         }
+        Expr::AggregateFunction(mut function)
+            if !function.params.distinct && function.params.order_by.iter().any(|by| of_json(&by.expr, schema)) =>
+        {
+            function.params.order_by.iter_mut().for_each(|by| _ = put_in_order(by, schema));
+            Ok(Transformed::yes(Expr::AggregateFunction(function)))
+        }
         Expr::AggregateFunction(mut function) if function.params.distinct => {
             let args = std::mem::take(&mut function.params.args);
             let (args, changed) = all_plain(args, schema)?;
@@ -102,8 +118,11 @@ fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::WindowFunction(mut function) => {
             let keys = std::mem::take(&mut function.params.partition_by);
-            let (keys, changed) = all_plain(keys, schema)?;
+            let (keys, mut changed) = all_plain(keys, schema)?;
             function.params.partition_by = keys;
+            for by in &mut function.params.order_by {
+                changed |= put_in_order(by, schema);
+            }
             let expr = Expr::WindowFunction(function);
             Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
         }
@@ -111,9 +130,21 @@ fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
+fn of_json(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|data_type| is_json(&data_type))
+}
+
+/// Has rows ordered by the key of a JSON value; whether it is one.
+fn put_in_order(by: &mut SortExpr, schema: &DFSchema) -> bool {
+    let is_json = of_json(&by.expr, schema);
+    if is_json {
+        by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
+    }
+    is_json
+}
+
 fn has_no_order(name: &str, args: &[Expr], schema: &DFSchema) -> bool {
-    let of_json = |arg: &Expr| arg.get_type(schema).is_ok_and(|data_type| is_json(&data_type));
-    matches!(name, "min" | "max") && args.first().is_some_and(of_json)
+    matches!(name, "min" | "max") && args.first().is_some_and(|arg| of_json(arg, schema))
 }
 
 fn no_order<T>(name: &str, args: &[Expr]) -> Result<T> {

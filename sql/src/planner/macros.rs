@@ -9,10 +9,11 @@ use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
-    OrderByOptions, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    OrderByExpr, OrderByOptions, Value, VisitMut, VisitorMut,
 };
 
+use super::rows::and;
 use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::interval_parts::MAKE_INTERVAL_PARTS;
@@ -380,6 +381,23 @@ pub(super) fn percentile_of_frame(function: &Function) -> Option<Expr> {
         call.over.clone_from(&function.over);
     }
     Some(written)
+}
+
+/// `REGR_R2(y, x)`: 1 where all `y` are the same and the `x` are not, as SQL has it; DataFusion's is null there.
+pub(super) fn r2_of_a_constant(function: &Function) -> Expr {
+    let sum_of = |name: &str| {
+        Box::new(Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function.clone() }))
+    };
+    let number = |digits: &str| Box::new(Expr::Value(Value::Number(digits.into(), false).into()));
+    let constant = Expr::BinaryOp { left: sum_of("regr_syy"), op: BinaryOperator::Eq, right: number("0") };
+    let varies = Expr::BinaryOp { left: sum_of("regr_sxx"), op: BinaryOperator::Gt, right: number("0") };
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition: and(constant, varies), result: *number("1e0") }],
+        else_result: Some(Box::new(Expr::Function(function.clone()))),
+    }
 }
 
 /// Functions that are registered, of which calls with other arguments are expressions: `ARRAY_SLICE(a, 2)`, `UNIX_TIMESTAMP()`, `ENCODE(s, 'UTF-8')`.

@@ -32,7 +32,7 @@ use eagre_engine::operator::top_n::{RankFunction, SortColumn, Ties, TopNFactory,
 use super::ROWTIME_METADATA;
 use super::context::default_functions;
 use super::expr::{short_text, strip_alias};
-use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, WindowInfo, WindowPart, engine};
+use super::lower::{Lowering, ShiftedTime, Slot, Stream, StreamColumn, Trend, WindowInfo, WindowPart, engine};
 use super::processing_time::is_clock;
 use super::state_ttl::{ADVICE, duration};
 use super::ties::WITH_TIES;
@@ -472,6 +472,7 @@ impl Lowering<'_> {
             },
             lateness_ms,
         });
+        let rising = self.rising_key(&stream, node, &partition, &order);
         let spec = TopNSpec {
             partition: partition.clone(),
             order,
@@ -488,6 +489,8 @@ impl Lowering<'_> {
             },
         };
         let factory = TopNFactory::new(spec, Arc::clone(&stream.physical)).map_err(engine)?.with_ttl(ttl_ms);
+        let factory = factory.with_rising(rising);
+        let keeps_all = retracting && !factory.is_rising();
         let updating = factory.is_updating();
         let schema = factory.output_schema();
         let width = stream.physical.fields().len();
@@ -519,12 +522,15 @@ impl Lowering<'_> {
         let mut from = self.flush(&mut stream, input);
         let names: Vec<String> = node.partition.iter().map(short_text).collect();
         let end = window.as_ref().map(|(_, end)| partition[*end]);
-        let bound = self.top_n_bound(node, &stream, &names, end, retracting, ttl_ms);
+        let bound = self.top_n_bound(node, &stream, &names, end, keeps_all, ttl_ms);
         if let Some((info, _)) = &window {
             self.aggregated_window |= info.emit != Some(EmitKind::Changes);
             self.aggregated_window |= group_window.is_some();
         }
-        let detail = describe(node, &names, told);
+        let mut detail = describe(node, &names, told);
+        if factory.is_rising() {
+            detail.push_str(", of rows that only rise");
+        }
         if let Some(local) = factory.local() {
             let id = self.id("local top n", plan, &stream.tables);
             let output = self.graph.nodes[from.0].output.clone();
@@ -533,7 +539,11 @@ impl Lowering<'_> {
             from = (index, PORT_MAIN);
         }
         let kind = if told { "top n with ranks" } else { "top n" };
-        let kind = if ttl_ms.is_some() { format!("{kind} with ttl") } else { kind.to_string() };
+        let kind = match (ttl_ms, factory.is_rising()) {
+            (Some(_), _) => format!("{kind} with ttl"),
+            (None, true) => format!("{kind} of rising rows"),
+            (None, false) => kind.to_string(),
+        };
         let id = self.id(&kind, plan, &stream.tables);
         let time_column = columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(place)) => Some(place),
@@ -574,6 +584,33 @@ impl Lowering<'_> {
             }
             expr => Ok(is_clock(expr)),
         }
+    }
+
+    /// The columns that identify rows, where a row is only ever replaced by one of the same partition that comes no later in the order.
+    fn rising_key(
+        &self,
+        stream: &Stream,
+        node: &TopN,
+        partition: &[usize],
+        order: &[SortColumn],
+    ) -> Option<Vec<usize>> {
+        let trend = |place: usize| {
+            let column = stream.columns.iter().find(|column| column.slot == Slot::Physical(place));
+            column.and_then(|column| column.trend)
+        };
+        let comes_no_later = |sort: &SortColumn| {
+            let trend = trend(sort.column);
+            // What is null yet will stand where the others do.
+            let behind =
+                trend == Some(Trend::Stays) || !sort.nulls_first || !stream.physical.field(sort.column).is_nullable();
+            behind && trend.is_some_and(|trend| trend.comes_no_later(sort.descending))
+        };
+        let is_plain = node.partition.len() == partition.len() && stream.changelog == ChangelogMode::Upsert;
+        let stays = partition.iter().all(|place| trend(*place) == Some(Trend::Stays));
+        let fits = stream.lasting && is_plain && stays && order.iter().all(comes_no_later);
+        let mut key = stream.key.clone().filter(|_| fits)?;
+        key.extend(partition.iter().filter(|place| !stream.key.iter().flatten().any(|key| key == *place)));
+        Some(key)
     }
 
     /// The window that closes among the partition columns, and the place of its end among them; where the end is not there it is added.
@@ -630,11 +667,11 @@ impl Lowering<'_> {
         stream: &Stream,
         names: &[String],
         end: Option<usize>,
-        retracting: bool,
+        keeps_all: bool,
         ttl_ms: Option<i64>,
     ) -> String {
-        let few = node.function == RankFunction::RowNumber && !retracting && node.last < u64::MAX;
-        let rows = match (few, retracting) {
+        let few = node.function == RankFunction::RowNumber && !keeps_all && node.last < u64::MAX;
+        let rows = match (few, keeps_all) {
             (true, _) if node.last == 1 => "1 row".to_string(),
             (true, _) => format!("at most {} rows", node.last),
             (false, true) => "every row".to_string(),

@@ -19,8 +19,8 @@ use changing::{
     resume,
 };
 use reading::{
-    answers, batch_rules, complete, file, forecasts, lookup, one_step, restart, shared_work, slow_reader, subscription,
-    subscription_words, wrong_uses,
+    answers, batch_orders, batch_rules, complete, file, forecasts, lookup, one_step, restart, shared_work, slow_reader,
+    subscription, subscription_words, wrong_uses,
 };
 
 type Outcome = Result<(), String>;
@@ -39,6 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("views_come_back_after_a_restart", restart),
         trial("a_complete_view_is_read_after_a_restart", complete),
         trial("queries_over_views_do_not_repeat_faults_of_batch_rules", batch_rules),
+        trial("queries_over_views_have_the_orders_and_frames_of_streams", batch_orders),
         trial("wrong_uses_are_told", wrong_uses),
         trial("views_in_a_file", file),
         trial("a_new_view_begins_with_what_was_read_and_goes_on_without_a_gap", new_views),

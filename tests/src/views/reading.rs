@@ -426,6 +426,48 @@ pub(super) fn batch_rules() -> Outcome {
     expect("the one row of an aggregation", &read(&session, constant)?, &[])
 }
 
+/// Rows that lie in several parts are joined with the nearest ones, sorted by arrays and JSON, and seen through frames, as in a stream.
+pub(super) fn batch_orders() -> Outcome {
+    for shards in [1, 3] {
+        let session = session(shards)?;
+        let rows = "(5, true, ARRAY[1, NULL]), (1, NULL, ARRAY[NULL]), (4, false, ARRAY[-1]), (2, true, NULL), (3, false, ARRAY[1, 2]),
+                    (9, true, ARRAY[7]), (7, false, ARRAY[0]), (8, NULL, ARRAY[1, 0]), (6, false, ARRAY[-1, NULL])";
+        let statements = format!(
+            "CREATE TABLE t (id BIGINT, b BOOLEAN, a ARRAY<INT>); INSERT INTO t VALUES {rows};
+             CREATE MATERIALIZED VIEW v AS SELECT *, CASE WHEN b THEN id END AS n FROM t; CREATE MATERIALIZED VIEW w AS SELECT id, id % 3 AS m FROM t"
+        );
+        session.execute(&statements).map_err(text)?.job.ok_or("no pipeline")?.wait_blocking().map_err(text)?;
+        let asof = "SELECT v.id, w.id FROM v ASOF LEFT JOIN w ON v.id > w.id";
+        expect(asof, &read(&session, asof)?, &["1,NULL", "2,1", "3,2", "4,3", "5,4", "6,5", "7,6", "8,7", "9,8"])?;
+        let asof = "SELECT v.id, w.id FROM v ASOF JOIN w ON v.id % 3 = w.m AND v.id > w.id";
+        expect(asof, &read(&session, asof)?, &["4,1", "5,2", "6,3", "7,4", "8,5", "9,6"])?;
+        for (limit, wanted) in [(1, &["4"][..]), (3, &["4", "6", "7"]), (6, &["3", "4", "5", "6", "7", "8"])] {
+            let first = format!("SELECT id FROM v ORDER BY a LIMIT {limit}");
+            expect(&first, &read(&session, &first)?, wanted)?;
+        }
+        let last = "SELECT id FROM v ORDER BY a DESC NULLS LAST LIMIT 2";
+        expect(last, &read(&session, last)?, &["1", "9"])?;
+        let greater = "SELECT id FROM v WHERE a > ARRAY[1, 2]";
+        expect(greater, &read(&session, greater)?, &["1", "5", "9"])?;
+        let behind = "SELECT id, lead(n, 2) IGNORE NULLS OVER (ORDER BY id), lead(n, 2, -1) IGNORE NULLS OVER (ORDER BY id) FROM v WHERE id IN (1, 2, 5)";
+        expect(behind, &read(&session, behind)?, &["1,5,5", "2,NULL,-1", "5,NULL,-1"])?;
+        let sliding = "SELECT id, bool_or(b) OVER w, string_agg(CAST(id AS STRING), ',') OVER w FROM v WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";
+        let wanted = [
+            "1,NULL,1",
+            "2,true,1,2",
+            "3,true,2,3",
+            "4,false,3,4",
+            "5,true,4,5",
+            "6,true,5,6",
+            "7,false,6,7",
+            "8,false,7,8",
+            "9,true,8,9",
+        ];
+        expect(sliding, &read(&session, sliding)?, &wanted)?;
+    }
+    Ok(())
+}
+
 pub(super) fn wrong_uses() -> Outcome {
     let own = session(1)?;
     let session = session(1)?;

@@ -5,6 +5,9 @@
 //! grows with the changes, not with the partition; where ranks are told, with the rows whose rank changed. Over rows that are only
 //! inserted, those behind the stretch can never come into it and are forgotten.
 //!
+//! The same holds of rows that can be taken back where each is replaced by one that comes no later, and none goes (`rising`): a row behind
+//! the last that is shown has as many before it for ever, until it comes itself as another one.
+//!
 //! Equal rows of a retracting input are one entry with a weight, which stands where the first of them arrived.
 
 use super::key::SortKey;
@@ -22,6 +25,8 @@ const UNTOUCHED: u32 = u32::MAX;
 pub(super) struct Full<K> {
     ranks: Ranks,
     retracting: bool,
+    /// Rows that are taken back are replaced in the same step by ones that come no later.
+    rising: bool,
     /// By slot.
     partitions: Vec<Partition<K>>,
     /// By row id, where rows can be taken back: where it stands, besides its sort columns.
@@ -39,7 +44,7 @@ pub(super) struct Full<K> {
 
 struct Partition<K> {
     ordered: Ordered<K>,
-    /// Over rows that are only inserted: rows behind this can no longer be shown.
+    /// Over rows that are only inserted, or rise: rows behind this can no longer be shown.
     limit: Option<K>,
 }
 
@@ -97,10 +102,11 @@ impl<K: SortKey> Stretch<K> {
 }
 
 impl<K: SortKey> Full<K> {
-    pub(super) fn new(ranks: Ranks, retracting: bool) -> Self {
+    pub(super) fn new(ranks: Ranks, retracting: bool, rising: bool) -> Self {
         Self {
             ranks,
             retracting,
+            rising,
             partitions: Vec::new(),
             ties: Vec::new(),
             touched: Vec::new(),
@@ -124,6 +130,8 @@ impl<K: SortKey> Full<K> {
     fn is_behind(&self, slot: u32, key: &K) -> bool {
         let limit = self.partitions[slot as usize].limit.as_ref();
         limit.is_some_and(|limit| match self.ranks.function {
+            // The last row itself may be taken back.
+            RankFunction::RowNumber if self.rising => limit < key,
             RankFunction::RowNumber => limit <= key,
             RankFunction::Rank | RankFunction::DenseRank => limit < key && !limit.ties_with(key),
         })
@@ -139,21 +147,8 @@ impl<K: SortKey> Full<K> {
         hashes: Option<&[u64]>,
         rows: &mut Rows,
     ) -> Result<Option<Delta>> {
-        let mut changes = std::mem::take(&mut self.scratch);
-        changes.clear();
-        if self.retracting {
-            rows.apply_hashed(delta, hashes, &mut changes)?;
-            self.ties.resize(rows.id_bound(), (0, 0));
-            self.touched_of.resize(rows.id_bound(), UNTOUCHED);
-            for (block, changes) in changes.chunks(AHEAD).enumerate() {
-                let ids = changes.iter().map(|change| change.id as usize);
-                look_ahead(ids.map(|id| self.ties[id].1 ^ u64::from(self.touched_of[id])));
-                for (row, change) in changes.iter().enumerate() {
-                    let row = block * AHEAD + row;
-                    self.touch(*change, slots[row], &keys[row], ties[row]);
-                }
-            }
-            self.scratch = changes;
+        if self.retracting && !self.rising {
+            self.take_in_all(delta, (slots, keys, ties), hashes, rows)?;
             return Ok(Some(delta.clone()));
         }
         let kept: Vec<u32> = (0..delta.rows() as u32)
@@ -164,6 +159,20 @@ impl<K: SortKey> Full<K> {
             all if all == delta.rows() => Some(delta.clone()),
             _ => Some(delta.take(&kept.clone().into())?),
         };
+        if self.rising {
+            // One that is taken back from behind the last shown is not there any more.
+            let of_kept = kept.iter().map(|row| *row as usize);
+            let slots: Vec<u32> = of_kept.clone().map(|row| slots[row]).collect();
+            let keys: Vec<K> = of_kept.clone().map(|row| keys[row].clone()).collect();
+            let ties: Vec<u64> = of_kept.map(|row| ties[row]).collect();
+            match &delta {
+                Some(delta) => self.take_in_all(delta, (&slots, &keys, &ties), None, rows)?,
+                None => self.scratch.clear(),
+            }
+            return Ok(delta);
+        }
+        let mut changes = std::mem::take(&mut self.scratch);
+        changes.clear();
         if let Some(delta) = &delta {
             rows.apply(delta, &mut changes)?;
         }
@@ -183,6 +192,31 @@ impl<K: SortKey> Full<K> {
         }
         self.scratch = changes;
         Ok(delta)
+    }
+
+    /// Takes in rows that can be taken back, all of them.
+    fn take_in_all(
+        &mut self,
+        delta: &Delta,
+        (slots, keys, ties): (&[u32], &[K], &[u64]),
+        hashes: Option<&[u64]>,
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let mut changes = std::mem::take(&mut self.scratch);
+        changes.clear();
+        rows.apply_hashed(delta, hashes, &mut changes)?;
+        self.ties.resize(rows.id_bound(), (0, 0));
+        self.touched_of.resize(rows.id_bound(), UNTOUCHED);
+        for (block, changes) in changes.chunks(AHEAD).enumerate() {
+            let ids = changes.iter().map(|change| change.id as usize);
+            look_ahead(ids.map(|id| self.ties[id].1 ^ u64::from(self.touched_of[id])));
+            for (row, change) in changes.iter().enumerate() {
+                let row = block * AHEAD + row;
+                self.touch(*change, slots[row], &keys[row], ties[row]);
+            }
+        }
+        self.scratch = changes;
+        Ok(())
     }
 
     /// What the rows that were kept last did to the stored ones, in order.
@@ -325,7 +359,7 @@ impl<K: SortKey> Full<K> {
             }
         }
         let mut gone = Vec::new();
-        if !self.retracting {
+        if !self.retracting || self.rising {
             let limit = partition.ordered.limit(ranks);
             if let Some((limit, end)) = limit {
                 partition.limit = Some(limit);

@@ -3,7 +3,8 @@
 //! Rows are stored once, by id ([`crate::rows`]); what is ordered are sort keys of fixed width with an id ([`key`]). Two structures do
 //! the work: over rows that are only inserted, with a plain row number and a short result, only the rows that can still be shown are
 //! kept ([`few`]); all else keeps the rows of a partition in a sorted list in pieces ([`full`]). Both tell after each step what is
-//! shown now and was not before, and the reverse: only rows that differ.
+//! shown now and was not before, and the reverse: only rows that differ. Where rows are only ever replaced by ones that come no later in the
+//! order ([`TopNFactory::with_rising`]), such as counts from the greatest down, those behind the last shown are forgotten there too.
 //!
 //! Rows that the sort columns do not tell apart go by arrival where the edge has arrival numbers, and else by a hash of the row: the order
 //! in which rows leave an aggregate or a join depends on how steps were cut, and that must not show.
@@ -165,6 +166,8 @@ struct Plan {
     key_types: Vec<DataType>,
     /// A partition that did not change for so long is forgotten.
     ttl_ms: Option<i64>,
+    /// The columns that stay while a row is replaced by one that comes no later.
+    rising: Option<Vec<usize>>,
     /// The rows of a checkpoint.
     logged: SchemaRef,
     /// The output has weights.
@@ -183,6 +186,10 @@ impl Plan {
 
     /// What decides between rows with equal sort columns, into `ties`.
     fn ties(&self, delta: &Delta, ties: &mut Vec<u64>) -> Result<()> {
+        if let Some(key) = &self.rising {
+            let key: Vec<ArrayRef> = key.iter().map(|column| Arc::clone(delta.batch.column(*column))).collect();
+            return hash_columns(&key, delta.rows(), ties);
+        }
         if !self.spec.ties.by_arrival() {
             return hash_columns(delta.batch.columns(), delta.rows(), ties);
         }
@@ -238,6 +245,7 @@ impl TopNFactory {
             ranks,
             output: Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())),
             ttl_ms: None,
+            rising: None,
             logged: Arc::clone(&input),
             input,
             key_types,
@@ -257,6 +265,30 @@ impl TopNFactory {
             plan.logged = aging::logged_schema(&plan.input);
         }
         self
+    }
+
+    /// Over rows that can be taken back, of which `key` says that each is only ever replaced, in the same step, by one with the same values
+    /// in these columns that comes no later in the order, and that none goes for good; the partition columns are among them. Then only
+    /// the rows that can be shown are kept, and rows that the sort columns do not tell apart go by a hash of the key.
+    ///
+    /// Of [`RankFunction::DenseRank`], of ties by arrival, of windows and with a TTL this means nothing: rows behind can come to be shown
+    /// when two before them become alike, or those are freed.
+    pub fn with_rising(mut self, key: Option<Vec<usize>>) -> Self {
+        let plan = Arc::get_mut(&mut self.plan).expect("no operator was made yet");
+        let spec = &plan.spec;
+        let fits = spec.retracting
+            && spec.function != RankFunction::DenseRank
+            && !spec.ties.by_arrival()
+            && spec.window.is_none()
+            && spec.last < u64::MAX
+            && plan.ttl_ms.is_none();
+        plan.rising = key.filter(|key| fits && spec.partition.iter().all(|column| key.contains(column)));
+        self
+    }
+
+    /// Whether only the rows that can be shown are kept, although rows can be taken back.
+    pub fn is_rising(&self) -> bool {
+        self.plan.rising.is_some()
     }
 
     /// Lets only those rows through to the exchange that are among the first of their own shard: for results without partitions, whose
@@ -290,7 +322,7 @@ impl TopNFactory {
             core: if plan.few() {
                 Core::Few(Few::new(plan.ranks))
             } else {
-                Core::Full(Full::new(plan.ranks, spec.retracting))
+                Core::Full(Full::new(plan.ranks, spec.retracting, plan.rising.is_some()))
             },
             encoder,
             fired_until: WATERMARK_MIN,
@@ -396,7 +428,8 @@ impl<K: SortKey> TopN<K> {
                 Core::Full(full) => {
                     self.plan.ties(delta, &mut self.ties)?;
                     K::encode(&self.encoder, &self.plan.sort_columns(delta), &self.ties, &mut self.sort_keys)?;
-                    let hashes = (!self.plan.spec.ties.by_arrival()).then_some(self.ties.as_slice());
+                    let of_rows = !self.plan.spec.ties.by_arrival() && self.plan.rising.is_none();
+                    let hashes = of_rows.then_some(self.ties.as_slice());
                     let kept = full.take_in(delta, &self.slots, &self.sort_keys, &self.ties, hashes, &mut self.rows)?;
                     if let Some(kept) = kept.filter(|_| log && self.ttl.is_none()) {
                         let taken = full.taken();

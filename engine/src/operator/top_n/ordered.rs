@@ -453,7 +453,8 @@ impl<K: SortKey> Ordered<K> {
         let mut taken = piece.entries.split_off(place.index);
         let empty = piece.entries.is_empty();
         piece.weight -= Piece::weigh(&taken);
-        for piece in self.pieces.drain(place.piece + 1..) {
+        for mut piece in self.pieces.drain(place.piece + 1..) {
+            piece.compact();
             taken.extend(piece.entries);
         }
         if empty {

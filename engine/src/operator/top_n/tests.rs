@@ -32,6 +32,7 @@ const END: usize = 0;
 const KEY: usize = 1;
 const VALUE: usize = 2;
 const DOUBLE: usize = 3;
+const NUMBER: usize = 5;
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -269,6 +270,64 @@ proptest! {
         } else if spec.function == RankFunction::RowNumber && spec.last < 10 {
             let partitions = if spec.partition.is_empty() { 1 } else { 4 };
             prop_assert!(pipeline.state_rows() <= spec.last as usize * partitions);
+        }
+    }
+
+    /// Rows that are only ever replaced by ones that come no later are forgotten behind the last that is shown, and nobody sees it.
+    #[test]
+    fn rising_rows_behind_the_last_are_forgotten(
+        spec in spec(),
+        descending in any::<bool>(),
+        // Of each step: which row, by how much its value rises, and what else it has.
+        steps in proptest::collection::vec(
+            (proptest::collection::vec((0i64..24, 0i64..3, -2i64..3), 0..12), 0_usize..4, 1_usize..4), 1..14),
+    ) {
+        let order = vec![SortColumn { column: VALUE, descending, nulls_first: false }];
+        let dense = spec.function == RankFunction::DenseRank;
+        let function = if dense { RankFunction::Rank } else { spec.function };
+        let last = spec.last.min(spec.first + 3);
+        let spec = TopNSpec { order, function, last, retracting: true, ties: Ties::ByRow, ..spec };
+        let factory = TopNFactory::new(spec.clone(), schema()).expect("plans").with_rising(Some(vec![KEY, NUMBER]));
+        prop_assert!(factory.is_rising());
+        let local = ChainFactory::new(vec![]);
+        let mut pipeline = Pipeline::new(&local, &factory, spec.partition.clone(), 2);
+        let (mut view, mut rows) = (View::default(), BTreeMap::<i64, Row>::new());
+        for (changes, event, after) in steps {
+            let mut now: Vec<Event> = Vec::new();
+            for (number, rise, double) in changes {
+                let rise = if descending { rise } else { -rise };
+                let old = rows.get(&number).cloned();
+                let value = old.as_ref().and_then(|row| row.value).map_or(0, |value| value + rise);
+                // A value that is not known yet stands behind all others.
+                let value = (old.is_some() || rise != 0).then_some(value);
+                let row = Row { end: 0, key: Some(number % 3), value, double: Some(double), text: None, number };
+                // What comes before what goes as well.
+                now.insert(now.len() / 2, (row.clone(), 1, 0));
+                now.extend(old.map(|old| (old, -1, 0)));
+                rows.insert(number, row);
+            }
+            view.apply(&pipeline.step(&[delta_of(&now, true)], 0));
+            let tie = |row: &Row| {
+                let mut hashes = Vec::new();
+                let batch = batch(std::slice::from_ref(row));
+                let key = [Arc::clone(batch.column(KEY)), Arc::clone(batch.column(NUMBER))];
+                hash_columns(&key, 1, &mut hashes).expect("hashes");
+                hashes[0]
+            };
+            let all: Vec<Weighed> = rows.values().map(|row| (row.clone(), 1, tie(row))).collect();
+            prop_assert_eq!(&view.0, &naive(&all, &spec));
+            if function == RankFunction::RowNumber {
+                let partitions = if spec.partition.is_empty() { 1 } else { 3 };
+                prop_assert!(pipeline.state_rows() <= spec.last as usize * partitions);
+            }
+            match event {
+                1 => pipeline.save(SaveKind::Changes),
+                2 | 3 => {
+                    pipeline.save(if event == 2 { SaveKind::Changes } else { SaveKind::Full });
+                    pipeline.restart(after);
+                }
+                _ => {}
+            }
         }
     }
 

@@ -176,6 +176,7 @@ impl<'t> Definition<'t> {
         }
         let last = match tokens.peek(0) {
             _ if tokens.accept("UNBOUNDED FOLLOWING") => None,
+            _ if tokens.accept("CURRENT ROW") => Some(0),
             Some(Token::Number(text, _)) if text.parse::<u64>().is_ok() => {
                 tokens.index += 1;
                 tokens.expect("FOLLOWING")?;

@@ -65,6 +65,15 @@ impl Inputs {
     }
 }
 
+/// What an aggregate has to know of rows that are taken back.
+#[derive(Clone, Copy)]
+pub(super) struct TakenBack {
+    /// There are some.
+    pub(super) rows: bool,
+    /// And its result is another one without them.
+    pub(super) looks_back: bool,
+}
+
 impl Lowering<'_> {
     /// One aggregate call over the columns of `inputs`.
     #[allow(clippy::too_many_arguments)]
@@ -76,8 +85,9 @@ impl Lowering<'_> {
         inputs: &mut Inputs,
         compiler: &Compiler,
         input_plan: &LogicalPlan,
-        retracting: bool,
+        taken_back: TakenBack,
     ) -> Result<AggregateCall> {
+        let TakenBack { rows: retracting, looks_back } = taken_back;
         let schema = input_plan.schema();
         let name = function.func.name();
         let params = &guarded::behind_filter(&function.params, schema)?;
@@ -99,10 +109,10 @@ impl Lowering<'_> {
                 name,
                 args: &fields,
                 distinct: params.distinct,
-                retracting,
+                retracting: looks_back,
                 return_field: Arc::clone(&return_field),
             };
-            if let Some(builtin) = builtin(&request).filter(|builtin| !retracting || builtin.supports_retraction()) {
+            if let Some(builtin) = builtin(&request).filter(|builtin| !looks_back || builtin.supports_retraction()) {
                 if order_matters {
                     stream.require_ordinals();
                 }
@@ -149,6 +159,11 @@ impl Lowering<'_> {
 pub(super) fn keeps_values(function: &AggregateFunctionRef) -> bool {
     let lists = || function.state_fields().iter().any(|field| field.data_type().is_nested());
     function.distinct().is_some() || lists()
+}
+
+/// Whether an aggregate is one of the values that it is made of, by their order.
+pub(super) fn is_extreme(function: &AggregateFunction) -> bool {
+    matches!(function.func.name(), "min" | "max")
 }
 
 /// Counts the rows of a group, with their weights.

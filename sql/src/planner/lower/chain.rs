@@ -104,6 +104,7 @@ impl Lowering<'_> {
                     .to_string(),
             );
         }
+        stream.lasting &= stream.meets_for_good(predicate, input.schema());
         self.narrow(&mut stream);
         let compiler = self.compiler(&stream, input.schema());
         let predicate = self.compile(&mut stream, &compiler, predicate, "")?;
@@ -191,7 +192,8 @@ impl Lowering<'_> {
             }
             let compiled_expr = self.compile(&mut stream, &compiler, expr, field.name())?;
             fields.push(Arc::clone(compiled_expr.field()));
-            let mut column = column.unwrap_or_else(|| StreamColumn::plain(0));
+            let trend = stream.trend_of(expr, input_schema);
+            let mut column = column.unwrap_or_else(|| StreamColumn { trend, ..StreamColumn::plain(0) });
             column.slot = Slot::Physical(compiled.len());
             columns.push(column);
             compiled.push(compiled_expr);
@@ -229,7 +231,7 @@ impl Lowering<'_> {
         stream.stages.push(Stage::Project { exprs, schema });
         stream.columns = (0..stream.physical.fields().len()).map(StreamColumn::plain).collect();
         stream.pending = None;
-        stream.key = None;
+        (stream.key, stream.lasting) = (None, false);
         stream.arrival = None;
     }
 
@@ -278,6 +280,7 @@ impl Lowering<'_> {
         });
         if stream.key.is_none() && stream.changelog == ChangelogMode::Upsert {
             stream.changelog = ChangelogMode::Retract;
+            stream.lasting = false;
         }
         for (index, column) in stream.columns.iter_mut().enumerate() {
             column.slot = Slot::Physical(index);

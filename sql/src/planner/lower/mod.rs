@@ -47,6 +47,7 @@ mod on_close;
 mod sort;
 mod sources;
 mod stream;
+mod trend;
 mod union;
 mod unnest;
 mod windows;
@@ -54,6 +55,7 @@ mod windows;
 pub(super) use chain::project_columns;
 pub(super) use sources::scan_projection;
 pub(super) use stream::{PendingWindow, Slot, Stream, StreamColumn, WindowInfo, WindowPart};
+pub(super) use trend::Trend;
 pub(super) use windows::{ShiftedTime, window_field};
 
 /// An allowed lateness that is never over: for windows whose time no watermark speaks of. Far enough from the end of the integers that
@@ -395,7 +397,8 @@ impl<'a> Lowering<'a> {
                 self.above = above;
                 let wanted = columns_of(&projection.expr, &projection.input)?;
                 let stream = self.lower_wanting(&projection.input, Some(&wanted))?;
-                self.project(stream, &projection.expr, &projection.input, plan.schema())
+                let stream = self.project(stream, &projection.expr, &projection.input, plan.schema())?;
+                Ok(self.final_rows(stream, plan))
             }
             LogicalPlan::Filter(filter) => {
                 self.above = above;
@@ -548,6 +551,7 @@ impl<'a> Lowering<'a> {
             pending: None,
             changelog: ChangelogMode::AppendOnly,
             key: None,
+            lasting: false,
             retracts_because: None,
             ordered: true,
             arrival: None,
@@ -563,7 +567,7 @@ impl<'a> Lowering<'a> {
     /// Rows that leave an operator which is not a step of a chain.
     pub(super) fn stream_after(&self, input: &Stream, node: NodeIndex, mut columns: Vec<StreamColumn>) -> Stream {
         // An operator may let some rows of a time go later than others.
-        columns.iter_mut().for_each(|column| column.whole = false);
+        columns.iter_mut().for_each(|column| (column.whole, column.trend) = (false, None));
         let output = &self.graph.nodes[node].output;
         Stream {
             from: (node, PORT_MAIN),
@@ -573,6 +577,7 @@ impl<'a> Lowering<'a> {
             pending: None,
             changelog: output.changelog,
             key: output.key.clone(),
+            lasting: false,
             retracts_because: input.retracts_because.clone(),
             ordered: false,
             arrival: None,

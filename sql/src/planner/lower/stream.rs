@@ -11,6 +11,7 @@ use eagre_engine::graph::{ChangelogMode, EdgeInfo, NodeIndex};
 use eagre_engine::operator::chain::Stage;
 use eagre_engine::wall_clock::WallClock;
 
+use super::trend::Trend;
 use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::join::Extreme;
@@ -132,11 +133,21 @@ pub(in crate::planner) struct StreamColumn {
     pub(in crate::planner) whole: bool,
     /// `Some`: the column is the greatest or least of the rows of a window.
     pub(in crate::planner) extreme: Option<Extreme>,
+    /// `Some`: how the column of a row is replaced, while rows are only replaced.
+    pub(in crate::planner) trend: Option<Trend>,
 }
 
 impl StreamColumn {
     pub(in crate::planner) fn plain(index: usize) -> Self {
-        Self { slot: Slot::Physical(index), role: None, rowtime: false, padded: false, whole: false, extreme: None }
+        Self {
+            slot: Slot::Physical(index),
+            role: None,
+            rowtime: false,
+            padded: false,
+            whole: false,
+            extreme: None,
+            trend: None,
+        }
     }
 
     /// How far behind the watermark this column's values in rows to come may be, in milliseconds; `None`: as far as they like. Of the
@@ -177,6 +188,8 @@ pub(in crate::planner) struct Stream {
     pub(in crate::planner) changelog: ChangelogMode,
     /// Columns of `physical` that identify a row.
     pub(in crate::planner) key: Option<Vec<usize>>,
+    /// Whether rows are only ever replaced, in the step that takes them back, by others of the same key: none goes for good.
+    pub(in crate::planner) lasting: bool,
     /// Why rows can be taken back, and the way out.
     pub(in crate::planner) retracts_because: Option<String>,
     /// Whether the rows come one by one from sources, and so can have arrival numbers.

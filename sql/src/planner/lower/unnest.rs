@@ -74,7 +74,7 @@ impl Lowering<'_> {
                 _ => StreamColumn::plain(index),
             })
             .collect();
-        stream.key = None;
+        (stream.key, stream.lasting) = (None, false);
         if stream.changelog == ChangelogMode::Upsert {
             stream.changelog = ChangelogMode::Retract;
         }

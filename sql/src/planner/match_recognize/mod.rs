@@ -18,7 +18,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr as LogicalExpr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::logical_expr::{
+    Expr as LogicalExpr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore,
+};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, TableAlias, TableFactor,
@@ -417,7 +419,10 @@ impl<'p> Expressions<'p> {
     fn coerce(&self, expr: LogicalExpr, schema: &DFSchema) -> Result<LogicalExpr> {
         expr.apply(|part| filters::check(part, schema).map(|()| TreeNodeRecursion::Continue))?;
         let expr = logical::rewrite_functions(expr, schema, &self.planner.config)?;
-        let expr = self.simplifier(schema).coerce(expr, schema)?;
+        // What a call is refused for, its type says with what it was called and what it takes.
+        let called = expr.clone();
+        let refused = |error| called.to_field(schema).err().unwrap_or(error);
+        let expr = self.simplifier(schema).coerce(expr, schema).map_err(refused)?;
         let expr = casts::rewrite_expr(expr, schema, &self.planner.time_zone)?.data;
         Ok(in_lists::rewrite(expr)?.data)
     }
@@ -632,7 +637,7 @@ impl MatchRecognize {
                 }
                 OutputPlan::Measure(measure) => {
                     let schema = measure.expr.schema()?;
-                    let data_type = datafusion::logical_expr::ExprSchemable::get_type(&measure.expr.expr, &schema)?;
+                    let data_type = measure.expr.expr.get_type(&schema)?;
                     Field::new(&measure.name, data_type, true)
                 }
             };

@@ -32,8 +32,12 @@ impl Resolver<'_> {
         if aliases == Aliases::BeforeColumns && is_alias(true) {
             return Ok(None);
         }
-        let is_around = |found: &Found| idents.len() > 1 && found.has_no_fields() && self.is_qualified_around(idents);
-        if let Some(found) = self.column(idents, scope, true)?.filter(|found| !is_around(found)) {
+        let is_around = |found: &Found, outer: &[Scope]| {
+            let may_be = idents.len() > 1 && found.qualifiers == 0 && found.has_no_fields();
+            may_be && self.is_qualified_around(idents, outer)
+        };
+        let found = self.column(idents, scope, true)?;
+        if let Some(found) = found.filter(|found| !is_around(found, &self.outer)) {
             self.write_out_merged(&found, idents, scope);
             return Ok(found.apply(idents));
         }
@@ -41,7 +45,7 @@ impl Resolver<'_> {
             return Ok(None);
         }
         if (aliases == Aliases::AfterColumns || !is_alias(false))
-            && let Some(found) = self.column(idents, scope, false)?.filter(|found| !is_around(found))
+            && let Some(found) = self.column(idents, scope, false)?.filter(|found| !is_around(found, &self.outer))
         {
             self.write_out_merged(&found, idents, scope);
             return Ok(found.apply(idents));
@@ -54,7 +58,8 @@ impl Resolver<'_> {
         }
         for (around, outer) in self.outer.iter().enumerate().rev() {
             for exact in [true, false] {
-                if let Some(found) = self.column(idents, outer, exact)? {
+                let found = self.column(idents, outer, exact)?;
+                if let Some(found) = found.filter(|found| !is_around(found, &self.outer[..around])) {
                     self.read_around.borrow_mut().insert(around);
                     if found.qualifiers + 1 < idents.len() {
                         return Ok(self.field_of_outer(found, idents));
@@ -104,12 +109,12 @@ impl Resolver<'_> {
         data_type
     }
 
-    /// Whether a query around has a table and a column of it that a name with a qualifier means, so that the column here of the name of the
-    /// table is not meant.
-    fn is_qualified_around(&self, idents: &[Ident]) -> bool {
+    /// Whether a query further out has a table and a column of it that a name with a qualifier means, so that a column of the name of the table,
+    /// nearer by, is not meant.
+    fn is_qualified_around(&self, idents: &[Ident], outer: &[Scope]) -> bool {
         let is_qualified =
             |outer: &Scope, exact| matches!(self.column(idents, outer, exact), Ok(Some(found)) if found.qualifiers > 0);
-        let found = self.outer.iter().any(|outer| is_qualified(outer, true) || is_qualified(outer, false));
+        let found = outer.iter().any(|outer| is_qualified(outer, true) || is_qualified(outer, false));
         if found {
             self.shadowed.found.borrow_mut().insert(idents[0].value.to_lowercase());
         }

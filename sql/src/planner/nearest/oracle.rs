@@ -4,7 +4,7 @@ use datafusion::common::{Column, Result as DataFusionResult};
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, UserDefinedLogicalNodeCore, lit,
+    Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, Operator, UserDefinedLogicalNodeCore, lit, when,
 };
 
 use super::{NearestJoin, NearestKind};
@@ -43,22 +43,28 @@ pub(in crate::planner) fn expand(join: &NearestJoin) -> DataFusionResult<Logical
     let latest = !join.only_first;
     let left = numbered(join.left.clone(), LEFT)?;
     let right = numbered(join.right.clone(), RIGHT)?;
-    let pairs = LogicalPlanBuilder::from(left.clone()).join_on(right, JoinType::Inner, on)?;
+    // The left rows are counted once: counted again they could come in another order.
+    let pairs = LogicalPlanBuilder::from(left).join_on(right, JoinType::Left, on)?;
     let mut order = vec![best];
     order.extend(join.ties.iter().map(|tie| tie.clone().sort(true, false)));
     order.push(column(RIGHT).sort(!latest, false));
     let rank = row_number().partition_by(vec![column(LEFT)]).order_by(order).build()?;
-    let ranked = pairs.window(vec![rank.alias(RANK)])?.filter(column(RANK).eq(lit(1u64)))?;
-    let ranked = match rest {
-        Some(rest) => ranked.filter(rest)?,
-        None => ranked,
-    };
-    let kept: Vec<Expr> = join.right.schema().columns().into_iter().map(Expr::Column).collect();
-    let matched = "__matched";
-    let found = ranked.project(kept.into_iter().chain([column(LEFT).alias(matched)]))?.build()?;
-    let kind = if join.outer { JoinType::Left } else { JoinType::Inner };
-    let all = LogicalPlanBuilder::from(left).join_on(found, kind, [column(LEFT).eq(column(matched))])?;
-    all.project(join.schema().columns().into_iter().map(Expr::Column))?.build()
+    let best = pairs.window(vec![rank.alias(RANK)])?.filter(column(RANK).eq(lit(1u64)))?;
+    let mut columns: Vec<Expr> = join.schema().columns().into_iter().map(Expr::Column).collect();
+    if !join.outer {
+        let met = std::iter::once(column(RIGHT).is_not_null()).chain(rest);
+        let met = met.reduce(Expr::and).ok_or_else(|| SqlError::internal("a join without a condition"))?;
+        return best.filter(met)?.project(columns)?.build();
+    }
+    if let Some(rest) = rest {
+        // A version that does not meet the rest is none.
+        let width = join.left.schema().fields().len();
+        for (expr, (qualifier, field)) in columns.iter_mut().zip(join.schema().iter()).skip(width) {
+            let met = when(rest.clone(), expr.clone()).end()?;
+            *expr = met.alias_qualified(qualifier.cloned(), field.name());
+        }
+    }
+    best.project(columns)?.build()
 }
 
 /// The rows with a column that counts them, as they come.

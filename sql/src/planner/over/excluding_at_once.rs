@@ -1,5 +1,6 @@
-//! Frames without some of their rows (`EXCLUDE ..`) in a query that is answered at once: DataFusion has none, so the aggregate becomes a window
-//! function that aggregates what each row sees anew.
+//! Frames without some of their rows (`EXCLUDE ..`) in a query that is answered at once, and those that slide under an aggregate from which
+//! DataFusion can take no row back (`bool_or(b) OVER (ORDER BY id ROWS 1 PRECEDING)`): it has neither, so the aggregate becomes a window function
+//! that aggregates what each row sees anew.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,12 +8,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::{filter, partition};
 use arrow::datatypes::{Field, FieldRef, Schema};
-use datafusion::common::{Result as DataFusionResult, ScalarValue};
-use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue};
+use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::{
-    AggregateUDF, Expr as LogicalExpr, PartitionEvaluator, Signature, Volatility, WindowFunctionDefinition, WindowUDF,
-    WindowUDFImpl,
+    AggregateUDF, Expr as LogicalExpr, ExprSchemable, PartitionEvaluator, Signature, Volatility,
+    WindowFunctionDefinition, WindowUDF, WindowUDFImpl,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -23,9 +24,12 @@ use super::frame::{aggregate_of, exclusion_of};
 use crate::parser::frame_exclusion::FrameExclusion;
 use crate::planner::expr::strip_alias;
 
-/// A call without its exclusion, as one of a function that knows it; `None`: it has none.
-pub(super) fn of_all_rows(function: &WindowFunction) -> Option<LogicalExpr> {
-    let exclusion = exclusion_of(function)?;
+/// A call as one of a function that sees the rows of its frame anew for each row; `None`: DataFusion has it as it is.
+pub(super) fn of_all_rows(function: &WindowFunction, input: &DFSchema) -> DataFusionResult<Option<LogicalExpr>> {
+    let exclusion = exclusion_of(function);
+    if exclusion.is_none() && !cannot_slide(function, input)? {
+        return Ok(None);
+    }
     let mut function = function.clone();
     let params = &mut function.params;
     let is_mark = |expr: &LogicalExpr| matches!(expr, LogicalExpr::Literal(value, _) if value.try_as_str().flatten().is_some_and(|text| FrameExclusion::of_mark(text).is_some()));
@@ -34,22 +38,45 @@ pub(super) fn of_all_rows(function: &WindowFunction) -> Option<LogicalExpr> {
     let condition = params.filter.take();
     let filtered = condition.is_some();
     params.args.extend(condition.map(|condition| *condition));
-    let aggregate = aggregate_of(&function)?;
+    let Some(aggregate) = aggregate_of(&function) else { return Ok(None) };
     // Calls that differ in nothing else have names of their own.
     let said = [(distinct, " distinct"), (filtered, " filtered")].into_iter().filter(|(is_so, _)| *is_so);
-    let name = said.fold(format!("{} {}", aggregate.name(), exclusion.sql()), |name, (_, said)| name + said);
+    let excluded = exclusion.map_or("anew", FrameExclusion::sql);
+    let name = said.fold(format!("{} {excluded}", aggregate.name()), |name, (_, said)| name + said);
     let signature = Signature::variadic_any(Volatility::Immutable);
     let excluding = Excluding { name, aggregate, exclusion, distinct, filtered, signature };
     function.fun = WindowFunctionDefinition::WindowUDF(Arc::new(WindowUDF::new_from_impl(excluding)));
-    Some(LogicalExpr::from(function))
+    Ok(Some(LogicalExpr::from(function)))
 }
 
-/// An aggregate over frames without some of their rows. Its arguments are those of the aggregate and, last, the condition of a `FILTER`.
+/// Whether the frame of an aggregate loses rows, and DataFusion's accumulator cannot take them back.
+fn cannot_slide(function: &WindowFunction, input: &DFSchema) -> DataFusionResult<bool> {
+    let WindowFunctionDefinition::AggregateUDF(udf) = &function.fun else { return Ok(false) };
+    let params = &function.params;
+    if params.window_frame.start_bound.is_unbounded() {
+        return Ok(false);
+    }
+    let (mut exprs, mut fields) = (vec![], vec![]);
+    for (place, arg) in params.args.iter().enumerate() {
+        let name = format!("c{place}");
+        exprs.push(match strip_alias(arg) {
+            LogicalExpr::Literal(value, _) => Arc::new(Literal::new(value.clone())) as Arc<dyn PhysicalExpr>,
+            _ => Arc::new(Column::new(&name, place)),
+        });
+        fields.push(arg.to_field(input)?.1.as_ref().clone().with_name(name));
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let ignores_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
+    let aggregate = aggregate(Arc::clone(udf), exprs, schema, params.distinct, ignores_nulls)?;
+    Ok(aggregate.create_sliding_accumulator().is_err())
+}
+
+/// An aggregate over frames whose rows it sees anew for each row, without those that are excluded. Its arguments are those of the aggregate and, last, the condition of a `FILTER`.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Excluding {
     name: String,
     aggregate: Arc<AggregateUDF>,
-    exclusion: FrameExclusion,
+    exclusion: Option<FrameExclusion>,
     distinct: bool,
     filtered: bool,
     signature: Signature,
@@ -96,7 +123,7 @@ impl WindowUDFImpl for Excluding {
 #[derive(Debug)]
 struct Evaluator {
     aggregate: AggregateFunctionExpr,
-    exclusion: FrameExclusion,
+    exclusion: Option<FrameExclusion>,
     width: usize,
     filtered: bool,
     /// The row that is next.
@@ -122,9 +149,15 @@ impl PartitionEvaluator for Evaluator {
     /// `values`: the arguments, and what the partition is ordered by.
     fn evaluate(&mut self, values: &[ArrayRef], frame: &Range<usize>) -> DataFusionResult<ScalarValue> {
         let (args, order) = values.split_at(self.width + usize::from(self.filtered));
-        let peers = self.peers(order, args[0].len())?;
+        let parts: Vec<Range<usize>> = match self.exclusion {
+            None => vec![frame.start..frame.end.max(frame.start)],
+            Some(exclusion) => {
+                let peers = self.peers(order, args[0].len())?;
+                seen(exclusion, self.row, frame.clone(), || peers).collect()
+            }
+        };
         let mut accumulator = self.aggregate.create_accumulator()?;
-        for part in seen(self.exclusion, self.row, frame.clone(), || peers) {
+        for part in parts {
             let slice = |column: &ArrayRef| column.slice(part.start, part.len());
             let columns = args[..self.width].iter().map(slice);
             let columns = match args.get(self.width) {

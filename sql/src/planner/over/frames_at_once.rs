@@ -1,13 +1,48 @@
 //! Frames that DataFusion does not have, in a query that is answered at once: sessions ([`session_at_once`](super::session_at_once)) become
-//! partitions, and what leaves rows out ([`excluding_at_once`]) becomes a function.
+//! partitions, and what leaves rows out, or slides where DataFusion cannot ([`excluding_at_once`]), becomes a function. `LEAD(v, 2) IGNORE NULLS`,
+//! for which DataFusion looks at too few rows, is the second value behind the row.
 
-use datafusion::common::{Column, Result as DataFusionResult};
-use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, LogicalPlanBuilder, Window};
+use std::collections::BTreeMap;
+
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, Result as DataFusionResult, ScalarValue};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions_window::nth_value::nth_value_udwf;
+use datafusion::logical_expr::expr::{NullTreatment, WindowFunction};
+use datafusion::logical_expr::{
+    Expr as LogicalExpr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, Window, WindowFrame, WindowFrameBound,
+    WindowFrameUnits, WindowFunctionDefinition, cast, lit,
+};
 
 use super::excluding_at_once;
 use super::frame::is_session;
 use super::session_at_once::Sessions;
 use crate::planner::expr::strip_alias;
+
+/// `LEAD(v, n) IGNORE NULLS` of more than one row as `NTH_VALUE` of what is behind the row; `None`: it is another call.
+fn nth_behind(function: &WindowFunction) -> DataFusionResult<Option<LogicalExpr>> {
+    let params = &function.params;
+    let is_lead = matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "lead");
+    let (true, Some(NullTreatment::IgnoreNulls), [value, offset, ..]) =
+        (is_lead, params.null_treatment, params.args.as_slice())
+    else {
+        return Ok(None);
+    };
+    let LogicalExpr::Literal(offset, _) = strip_alias(offset) else { return Ok(None) };
+    match offset.cast_to(&DataType::Int64)? {
+        ScalarValue::Int64(Some(2..)) => {}
+        _ => return Ok(None),
+    }
+    let behind = WindowFrame::new_bounds(
+        WindowFrameUnits::Rows,
+        WindowFrameBound::Following(ScalarValue::UInt64(Some(1))),
+        WindowFrameBound::Following(ScalarValue::UInt64(None)),
+    );
+    let nth = nth_value_udwf();
+    let call = LogicalExpr::from(WindowFunction::new(nth, vec![value.clone(), lit(offset.cast_to(&DataType::Int64)?)]));
+    let call = call.partition_by(params.partition_by.clone()).order_by(params.order_by.clone());
+    call.window_frame(behind).null_treatment(NullTreatment::IgnoreNulls).build().map(Some)
+}
 
 /// A window whose frames DataFusion has: without sessions, and without exclusions; `None`: it has none of them.
 ///
@@ -18,12 +53,24 @@ pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Op
     let mut plan = window.input.as_ref().clone();
     let mut calls = Vec::with_capacity(window.window_expr.len());
     let mut excludes = false;
+    // What stands where a call gives no row, by the place of the call.
+    let mut defaults: BTreeMap<usize, LogicalExpr> = BTreeMap::new();
     for expr in &window.window_expr {
         let LogicalExpr::WindowFunction(function) = strip_alias(expr) else { continue };
         if !is_session(function) {
-            let excluding = excluding_at_once::of_all_rows(function);
-            excludes |= excluding.is_some();
-            calls.push(excluding.unwrap_or_else(|| LogicalExpr::WindowFunction(function.clone())));
+            let excluding = excluding_at_once::of_all_rows(function, window.input.schema())?;
+            let written = match excluding {
+                Some(excluding) => Some(excluding),
+                None => {
+                    let behind = nth_behind(function)?;
+                    if let (Some(_), [_, _, default]) = (&behind, function.params.args.as_slice()) {
+                        defaults.insert(calls.len(), default.clone());
+                    }
+                    behind
+                }
+            };
+            excludes |= written.is_some();
+            calls.push(written.unwrap_or_else(|| LogicalExpr::WindowFunction(function.clone())));
             continue;
         }
         let (of_call, data_type) = Sessions::of(function, window)?;
@@ -41,10 +88,21 @@ pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Op
         return Ok(None);
     }
     let mut columns: Vec<LogicalExpr> = window.input.schema().columns().into_iter().map(LogicalExpr::Column).collect();
-    for (call, field) in calls.iter().zip(window.schema.fields().iter().skip(columns.len())) {
-        let name = Column::new_unqualified(call.schema_name().to_string());
-        columns.push(LogicalExpr::Column(name).alias(field.name()));
+    for (place, (call, field)) in calls.iter().zip(window.schema.fields().iter().skip(columns.len())).enumerate() {
+        let found = LogicalExpr::Column(Column::new_unqualified(call.schema_name().to_string()));
+        let found = match defaults.remove(&place) {
+            Some(default) => coalesce(vec![found, cast(default, field.data_type().clone())]),
+            None => found,
+        };
+        columns.push(found.alias(field.name()));
     }
-    let plan = LogicalPlanBuilder::window_plan(plan, calls)?;
+    // Two that were told apart by what is beside them now may be one.
+    let mut different: Vec<LogicalExpr> = Vec::with_capacity(calls.len());
+    for call in calls {
+        if !different.contains(&call) {
+            different.push(call);
+        }
+    }
+    let plan = LogicalPlanBuilder::window_plan(plan, different)?;
     LogicalPlanBuilder::from(plan).project(columns)?.build().map(Some)
 }

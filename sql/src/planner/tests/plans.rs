@@ -76,6 +76,27 @@ const QUERIES: &[(&str, &str)] = &[
              GROUP BY auction, window_start, window_end)) WHERE r = 1",
     ),
     ("a limit is kept", "SELECT auction, price FROM bid ORDER BY price DESC LIMIT 5"),
+    (
+        "the first by a count that rises",
+        "SELECT auction, count(*) AS n FROM bid GROUP BY auction ORDER BY n DESC LIMIT 10",
+    ),
+    (
+        "the first by a count that rises, by its kind",
+        "SELECT auction, price, r FROM (
+           SELECT auction, price, RANK() OVER (PARTITION BY price ORDER BY count(*) DESC) AS r FROM bid GROUP BY auction, price)
+         WHERE r <= 3",
+    ),
+    ("the last by a count that rises", "SELECT auction, count(*) AS n FROM bid GROUP BY auction ORDER BY n LIMIT 10"),
+    ("the greatest of counts that rise", "SELECT max(n) FROM (SELECT auction, count(*) AS n FROM bid GROUP BY auction)"),
+    (
+        "the greatest of early counts",
+        "SELECT window_end, max(n) FROM (
+           SELECT auction, window_end, count(*) AS n
+           FROM TABLE(TUMBLE(TABLE bid, DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY auction, window_end)
+         GROUP BY window_end EMIT CHANGES",
+    ),
+    ("a condition that is met for good", "SELECT auction FROM bid GROUP BY auction HAVING count(*) > 5"),
+    ("a condition that is met for a while", "SELECT auction FROM bid GROUP BY auction HAVING count(*) = 5"),
     ("the first rows stay", "SELECT k FROM (SELECT k FROM done LIMIT 5 OFFSET 1)"),
     ("rows of both", "SELECT auction FROM bid INTERSECT ALL SELECT v FROM lax"),
     ("rows of one", "SELECT k FROM done EXCEPT SELECT 1"),

@@ -1,0 +1,71 @@
+//! Values without an order of DataFusion's own, or with two of them, as bytes that are in order.
+//!
+//! DataFusion compares arrays by one rule in `<`, where a null in them comes first, and by another one where it sorts, and JSON values as the
+//! types that they are made of. By this key both are in one order: of arrays and rows the first values that differ decide, and a null in them
+//! is the greatest, as in PostgreSQL; of JSON values, texts come before numbers, numbers by their amount before truth values, and these before
+//! arrays and objects, as in its `jsonb`. What is null has no key.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, ArrayRef, BinaryArray};
+use arrow::compute::SortOptions;
+use arrow::datatypes::DataType;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::Result;
+use datafusion::logical_expr::ScalarUDF;
+use eagre_engine::keys::canonical_values;
+
+use super::definition::{Call, Definition, Param};
+use super::json_order;
+
+/// `__order_key(x)`: the key of an array, a row or a JSON value.
+pub(crate) static ORDER_KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let invoke = |call: &Call| keys(&call.array(0)?);
+    Definition { name: "__order_key", params: &[Param::Any], optional: 0, returns: |_| DataType::Binary, invoke }.udf()
+});
+
+fn keys(values: &ArrayRef) -> Result<ArrayRef> {
+    if matches!(values.data_type(), DataType::Union(..)) {
+        return Ok(Arc::new(json_order::sort_keys(values)?.iter().map(Option::as_deref).collect::<BinaryArray>()));
+    }
+    // Of the value itself whoever sorts says where nulls are.
+    let ascending = SortOptions { descending: false, nulls_first: false };
+    let converter = RowConverter::new(vec![SortField::new_with_options(values.data_type().clone(), ascending)])?;
+    let rows = converter.convert_columns(&[canonical_values(values)])?;
+    let keys = rows.iter().enumerate().map(|(row, key)| values.is_valid(row).then(|| key.as_ref().to_vec()));
+    Ok(Arc::new(keys.collect::<Vec<_>>().iter().map(Option::as_deref).collect::<BinaryArray>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, ListArray, StructArray};
+    use arrow::datatypes::{Field, Int32Type};
+
+    use super::*;
+
+    fn order(values: ArrayRef) -> Vec<usize> {
+        let keys = keys(&values).expect("keys");
+        let keys = keys.as_binary::<i32>();
+        let mut places: Vec<usize> = (0..keys.len()).filter(|row| keys.is_valid(*row)).collect();
+        places.sort_by_key(|row| keys.value(*row));
+        places
+    }
+
+    #[test]
+    fn a_null_in_an_array_or_row_is_the_greatest() {
+        let lists = [
+            Some(vec![None]),
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+            Some(vec![Some(1), Some(2)]),
+            Some(vec![Some(1)]),
+            Some(vec![Some(-3), Some(9)]),
+        ];
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists));
+        assert_eq!(order(lists), [3, 6, 5, 4, 1, 0]);
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None, Some(-1)]));
+        let rows = StructArray::from(vec![(Arc::new(Field::new("x", DataType::Int64, true)), column)]);
+        assert_eq!(order(Arc::new(rows)), [2, 0, 1]);
+    }
+}
