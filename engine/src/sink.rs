@@ -27,6 +27,12 @@ pub trait Sink: Send {
     /// been cut off half-way) and removes what was staged after it.
     fn recover(&mut self, transaction: Option<&Value>) -> Result<()>;
 
+    /// In the place of [`recover`](Self::recover) where the pipeline had ended with this transaction: publishes what is staged still. What is
+    /// neither staged nor published was published before, and taken away by whoever it was for.
+    fn publish_ended(&mut self, transaction: Option<&Value>) -> Result<()> {
+        self.recover(transaction)
+    }
+
     /// The pipeline has ended cleanly and there are no checkpoints: publishes everything. With checkpoints the last one has
     /// already been committed, and this only releases resources.
     fn finish(&mut self) -> Result<()>;

@@ -131,6 +131,10 @@ pub(crate) fn tell(message: &str) -> Told {
     })
 }
 
+/// An aggregate is called over the value of an `OVER`.
+pub(crate) const AGGREGATE_OF_WINDOW: &str = "an aggregate of groups takes no value of an `OVER`; compute that in a query of its own: `SELECT SUM(x) FROM (SELECT .. OVER (..) AS x \
+             FROM t)`";
+
 /// The text up to a struct of Rust, `Name { ..`, which says nothing to a user.
 fn without_struct(text: &str) -> String {
     let names =
@@ -325,10 +329,7 @@ fn known(plain: &str) -> Option<Told> {
         return Some(known(reason).unwrap_or_else(|| Told::of_function(name, reason)));
     }
     if plain.starts_with("Aggregate function calls cannot contain window function calls") {
-        return Some(Told::new(
-            "an aggregate of groups takes no value of an `OVER`; compute that in a query of its own: `SELECT SUM(x) FROM (SELECT .. OVER (..) AS x \
-             FROM t)`",
-        ));
+        return Some(Told::new(AGGREGATE_OF_WINDOW));
     }
     if let Some(operation) = between("Cannot coerce arithmetic expression ", " to valid types") {
         return Some(Told::new(format!("there is no {operation}; cast one side")));

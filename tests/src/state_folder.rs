@@ -279,6 +279,9 @@ fn resumed() -> Result<(), String> {
     shows(resume("SUBSCRIBE TO big"), &["+I,c"], &[])?;
     // Where the last view was dropped another one begins.
     resume("DROP MATERIALIZED VIEW sums CASCADE").says(0, &["sums, found by (k): dropped"])?;
+    // Of anything else it is not.
+    let select = format!("{}SELECT count(*) AS n FROM events", pipeline.tables(false));
+    pipeline.run(&select, &[]).says(1, &["is of another query"])?;
     resume("CREATE MATERIALIZED VIEW n AS SELECT count(*) AS n FROM events").says(0, &[])?;
     shows(resume("SELECT * FROM n"), &["5"], &["this pipeline is complete"])?;
     eagre(&["run", "--state", &state]).says(2, &["there are no statements"])

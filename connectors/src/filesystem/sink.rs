@@ -66,6 +66,15 @@ struct Settings {
     clock: Clock,
 }
 
+fn has_interval(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Interval(_) => true,
+        DataType::List(element) | DataType::Map(element, _) => has_interval(element.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_interval(field.data_type())),
+        _ => false,
+    }
+}
+
 fn file_name_word(text: &str) -> String {
     text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '.' { c } else { '_' }).collect()
 }
@@ -87,6 +96,13 @@ impl FilesystemSinkFactory {
             return Err(
                 options.bad("compression", format!("format `{}` is not compressed as a whole{own}", format.name()))
             );
+        }
+        let interval = table.schema.fields().iter().find(|field| has_interval(field.data_type()));
+        if let (Format::Parquet(_), Some(field)) = (&format, interval) {
+            return Err(table.schema_error(format!(
+                "column `{}` is, or holds, an INTERVAL, which no Parquet file is written with; cast it to STRING, or write 'format' = 'arrow'",
+                field.name()
+            )));
         }
         if let Some((index, key)) = table.metadata_columns.first() {
             let column = table.schema.field(*index).name();
@@ -464,7 +480,7 @@ impl FilesystemSink {
         if let Some(before) = transaction.format.as_deref().filter(|before| *before != now) {
             return Err(EngineError::Checkpoint {
                 message: format!(
-                    "sink `{0}` wrote its files as `{before}` so far, and 'format' is `{now}` now: {1} would hold both; change it back, or start                      over with --fresh and another 'path'",
+                    "sink `{0}` wrote its files as `{before}` so far, and 'format' is `{now}` now: {1} would hold both; change it back, or start over with --fresh and another 'path'",
                     self.settings.table,
                     self.settings.root.path(),
                 ),
@@ -556,6 +572,12 @@ impl Sink for FilesystemSink {
         self.next_part = Some(next_part);
         self.lost_from = transaction.map(|_| next_part);
         Ok(())
+    }
+
+    fn publish_ended(&mut self, transaction: Option<&Value>) -> eagre_engine::Result<()> {
+        let Some(transaction) = transaction else { return Ok(()) };
+        let transaction = self.transaction(transaction)?;
+        self.staging.publish_left(&transaction.parts).map_err(ConnectorError::into_sink_error)
     }
 
     fn finish(&mut self) -> eagre_engine::Result<()> {

@@ -162,9 +162,21 @@ impl Staging {
 
     /// Shows parts. Those that are shown already stay as they are.
     pub(crate) fn publish(&self, parts: &[StagedPart]) -> Result<()> {
+        self.publish_parts(parts, true)
+    }
+
+    /// Publishes those of the parts that are staged still.
+    pub(crate) fn publish_left(&self, parts: &[StagedPart]) -> Result<()> {
+        self.publish_parts(parts, false)
+    }
+
+    /// `all`: each of them is staged or published.
+    fn publish_parts(&self, parts: &[StagedPart], all: bool) -> Result<()> {
         match (self.local(), self.root.store()) {
-            (Some((root, folder)), _) => self.publish_local(root, &folder, parts),
-            (None, Some((store, prefix))) => parts.iter().try_for_each(|part| self.publish_stored(store, prefix, part)),
+            (Some((root, folder)), _) => self.publish_local(root, &folder, parts, all),
+            (None, Some((store, prefix))) => {
+                parts.iter().try_for_each(|part| self.publish_stored(store, prefix, part, all))
+            }
             (None, None) => Ok(()),
         }
     }
@@ -178,14 +190,15 @@ impl Staging {
         self.root.error("publish", &self.shown(&part.file), &error)
     }
 
-    fn publish_local(&self, root: &Path, folder: &Path, parts: &[StagedPart]) -> Result<()> {
+    fn publish_local(&self, root: &Path, folder: &Path, parts: &[StagedPart], all: bool) -> Result<()> {
         let mut changed = BTreeSet::new();
         for part in parts {
             let (from, to) = (folder.join(&part.staged), root.join(&part.file));
             let fail = |error: io::Error| self.root.error("publish", &self.shown(&part.file), &error);
             match (from.try_exists().map_err(fail)?, to.try_exists().map_err(fail)?) {
                 (false, true) => {}
-                (false, false) => return Err(self.vanished(part)),
+                (false, false) if all => return Err(self.vanished(part)),
+                (false, false) => continue,
                 (true, _) => {
                     let parent = to.parent().unwrap_or(root);
                     std::fs::create_dir_all(parent).map_err(fail)?;
@@ -203,7 +216,7 @@ impl Staging {
         Ok(())
     }
 
-    fn publish_stored(&self, store: &Store, prefix: &StorePath, part: &StagedPart) -> Result<()> {
+    fn publish_stored(&self, store: &Store, prefix: &StorePath, part: &StagedPart, all: bool) -> Result<()> {
         let (from, to) = (self.store_staged(prefix, &part.staged), Self::store_file(prefix, &part.file));
         let fail = |error: io::Error| self.root.error("publish", &self.shown(&part.file), &error);
         let is_there = |path: &StorePath| match store.wait(store.store.head(path)) {
@@ -212,8 +225,8 @@ impl Staging {
             Err(error) => Err(fail(error)),
         };
         match (is_there(&from)?, is_there(&to)?) {
-            (false, true) => Ok(()),
-            (false, false) => Err(self.vanished(part)),
+            (false, false) if all => Err(self.vanished(part)),
+            (false, _) => Ok(()),
             // Also where the copy was made and the crash came before the removal.
             (true, _) => {
                 store.wait(store.store.copy(&from, &to)).map_err(fail)?;

@@ -148,6 +148,9 @@ fn refusals_of_sinks() {
         options(&[("connector", "filesystem"), ("path", "out"), ("format", "json")]),
     );
     assert!(error(&odd).contains("column `i`: format `json` has no"), "{}", error(&odd));
+    let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
+    let parquet = TableDefinition::new("t", schema(&[("i", interval)]), options(&base));
+    assert!(error(&parquet).contains("column `i` is, or holds, an INTERVAL"), "{}", error(&parquet));
 }
 
 #[test]

@@ -77,7 +77,9 @@ fn try_start(
         None => (Arc::new(MemoryStore::new()), None),
     };
     let durable = session.inner.store.clone();
-    let finished = restore.as_ref().filter(|manifest| manifest.finished && !manifest.holds_nothing()).cloned();
+    // Views that were all dropped left nothing that could be of another query, or complete.
+    let of_query = restore.as_ref().filter(|manifest| !manifest.holds_nothing());
+    let finished = of_query.filter(|manifest| manifest.finished).cloned();
     if let Some(manifest) = finished {
         check_same_views(&manifest, &job.graph)?;
         let results = attach_results(&mut job, durable.as_ref(), &session.inner.run);
@@ -111,7 +113,7 @@ fn try_start(
         session.inner.views.were_complete(&summary);
         return Ok((results, Some(summary)));
     }
-    if let Some(manifest) = &restore {
+    if let Some(manifest) = of_query {
         check_same_views(manifest, &job.graph)?;
     }
     if let Some(store) = &durable {

@@ -264,14 +264,10 @@ impl Manifest {
         let missing = operators.iter().any(|id| !self.operators.contains_key(id))
             || sources.iter().any(|id| !self.sources.contains_key(id));
         let missing_sink = sinks.iter().any(|id| !self.sinks.contains_key(id));
-        // Of views that were all dropped nothing is left that could be of another query.
-        if self.holds_nothing() {
-            return Ok(());
-        }
         let what = match (unknown_source, unknown_operator) {
             (Some(table), _) => format!("it read table `{table}` in another way, or another table of that name"),
             (_, Some(operator)) => format!(
-                "its operator {operator} is not in this query (with an 'eagre.state.ttl' an operator is another one than without)"
+                "its operator {operator} is not in this query (where an 'eagre.state.ttl' was set or is set now, the operators that keep it are others)"
             ),
             _ if missing => "this query has operators that it knows nothing of".to_owned(),
             _ if unknown_sink || missing_sink => "it wrote its rows elsewhere, or other columns of them".to_owned(),

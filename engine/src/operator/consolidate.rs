@@ -292,6 +292,31 @@ mod tests {
     use crate::expr::StepContext;
     use crate::time::Watermarks;
 
+    /// Of rows that stay those are news that come for the first time; one that goes for good is a fault of who said that it stays.
+    #[test]
+    fn rows_that_stay_come_once() {
+        let step = |rows: &[(i64, i64)]| {
+            let mut operator =
+                ConsolidateFactory::new(input_schema()).expect("plans").into_final().create().expect("creates");
+            let row = |(value, weight): &(i64, i64)| Row {
+                ts: 0,
+                key: Some(1),
+                value: Some(*value),
+                weight: *weight,
+                ordinal: 7,
+            };
+            let deltas = vec![delta_of(&rows.iter().map(row).collect::<Vec<_>>(), true)];
+            let (mut out, context) = (Output::default(), StepContext { step: 1, clock_ms: 0, seed: 0 });
+            operator
+                .step(Input { ports: vec![deltas], context: &context, watermarks: Watermarks::NONE }, &mut out)
+                .map(|_| (out.deltas.iter().all(|delta| delta.weights.is_none()), show(&out.deltas).len()))
+        };
+        assert_eq!(step(&[(1, 1), (2, 1)]).expect("inserts"), (true, 2));
+        assert_eq!(step(&[(1, -1), (3, 1), (1, 1)]).expect("one is new"), (true, 1));
+        let error = step(&[(1, -1), (3, 1)]).expect_err("one goes").to_string();
+        assert!(error.contains("a row that stays once it has come changed by -1"), "{error}");
+    }
+
     proptest! {
         /// Each row once, with the sum of what was said of it, and nothing where that is nothing; step after step.
         #[test]

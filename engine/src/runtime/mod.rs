@@ -247,7 +247,7 @@ impl Pipeline {
 /// The sink cannot be opened, or cannot publish.
 pub fn publish_ended(id: OperatorId, sink: &SinkNode, manifest: &Manifest) -> Result<Box<dyn Sink>> {
     let mut opened = sink.factory.create()?;
-    opened.recover(manifest.sink_transaction(&id.to_string()))?;
+    opened.publish_ended(manifest.sink_transaction(&id.to_string()))?;
     Ok(opened)
 }
 

@@ -28,7 +28,7 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
 
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
-use super::order_key::ORDER_KEY;
+use super::order_key::{ORDER_KEY, has_no_key, is_array};
 use super::{interval, jsonb, nested};
 
 /// Rewrites one operator.
@@ -169,8 +169,11 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
             }
             rows_compared(left, op, right, left_fields, schema)?
         }
-        (DataType::List(_), DataType::List(_)) if !equality => {
-            comparison_coercion(&left_type, &right_type).filter(|common| !has_json(common)).map(|common| {
+        (left_type, right_type) if !equality && is_array(left_type) && is_array(right_type) => {
+            if has_no_key(left_type) || has_no_key(right_type) {
+                return plan_err!("arrays of JSON or of MAPs have no order; compare what is taken out of them");
+            }
+            comparison_coercion(left_type, right_type).map(|common| {
                 let key = |side: &Expr| ORDER_KEY.call(vec![cast(side.clone(), common.clone())]);
                 binary_expr(key(left), op, key(right))
             })
@@ -207,16 +210,6 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         }
         _ => None,
     })
-}
-
-/// Whether there is a type in it that has no key of its own.
-fn has_json(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Union(..) | DataType::Map(..) => true,
-        DataType::List(element) => has_json(element.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| has_json(field.data_type())),
-        _ => false,
-    }
 }
 
 fn is_text(data_type: &DataType) -> bool {

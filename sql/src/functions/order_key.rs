@@ -1,9 +1,10 @@
 //! Values without an order of DataFusion's own, or with two of them, as bytes that are in order.
 //!
 //! DataFusion compares arrays by one rule in `<`, where a null in them comes first, and by another one where it sorts, and JSON values as the
-//! types that they are made of. By this key both are in one order: of arrays and rows the first values that differ decide, and a null in them
-//! is the greatest, as in PostgreSQL; of JSON values, texts come before numbers, numbers by their amount before truth values, and these before
-//! arrays and objects, as in its `jsonb`. What is null has no key.
+//! types that they are made of. By this key of arrays and rows the first values that differ decide, and a null in them is the greatest, as in
+//! PostgreSQL; of JSON values, texts come before numbers, numbers by their amount before truth values, and these before arrays and objects, as in
+//! its `jsonb` (which orders arrays and objects by their parts, and this by their text). What is null has no key. (`GREATEST` and `LEAST` of
+//! arrays are DataFusion's own.)
 
 use std::sync::{Arc, LazyLock};
 
@@ -23,6 +24,24 @@ pub(crate) static ORDER_KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     let invoke = |call: &Call| keys(&call.array(0)?);
     Definition { name: "__order_key", params: &[Param::Any], optional: 0, returns: |_| DataType::Binary, invoke }.udf()
 });
+
+pub(crate) fn is_array(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
+}
+
+/// Whether there are values in an array or a row that have no key there: JSON, and maps.
+pub(crate) fn has_no_key(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => {
+            let inner = inner.data_type();
+            matches!(inner, DataType::Union(..) | DataType::Map(..)) || has_no_key(inner)
+        }
+        DataType::Struct(fields) => fields.iter().any(|field| {
+            matches!(field.data_type(), DataType::Union(..) | DataType::Map(..)) || has_no_key(field.data_type())
+        }),
+        _ => false,
+    }
+}
 
 fn keys(values: &ArrayRef) -> Result<ArrayRef> {
     if matches!(values.data_type(), DataType::Union(..)) {

@@ -16,13 +16,14 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{ColumnarValue, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::execution_props::ExecutionProps;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::ad_hoc_orders;
 use super::at_once::{self, UnkeyedPlanner};
 use super::context::{CatalogTable, PlanContext};
 use super::logical::{self, is_random, volatile_calls};
@@ -30,7 +31,6 @@ use super::materialized::{view_of, views_in};
 use super::oracle::executable;
 use crate::catalog::{Catalog, MatchSettings, Relation};
 use crate::error::{Result, SqlError};
-use crate::functions::order_key::ORDER_KEY;
 use crate::functions::volatile::{self, StepContext};
 use crate::parser::QueryText;
 
@@ -126,30 +126,13 @@ impl AdHocQuery {
     }
 
     fn executable(&self, tables: &ViewTables<'_>, clock_ms: i64) -> Result<LogicalPlan> {
-        let plan = sorted_by_keys(at_one_time(self.plan.clone(), clock_ms)?)?;
+        let plan = ad_hoc_orders::rewrite(at_one_time(self.plan.clone(), clock_ms)?)?;
         executable(plan, |scan| {
             let view = view_of(scan).ok_or_else(|| SqlError::internal("a scan of no view"))?;
             let source = provider_as_source(tables(&view.name)?);
             LogicalPlanBuilder::scan(scan.table_name.clone(), source, scan.projection.clone())?.build()
         })
     }
-}
-
-/// Rows sorted by arrays or rows are sorted by their keys: where a few are wanted (`LIMIT`), DataFusion compares them by `<` as well, for
-/// which a null in them is the least and not the greatest.
-fn sorted_by_keys(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let sorted = plan.transform_up_with_subqueries(|plan| {
-        let LogicalPlan::Sort(mut sort) = plan else { return Ok(Transformed::no(plan)) };
-        let mut changed = false;
-        for by in &mut sort.expr {
-            if matches!(by.expr.get_type(sort.input.schema())?, DataType::List(_) | DataType::Struct(_)) {
-                by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
-                changed = true;
-            }
-        }
-        Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
-    })?;
-    Ok(sorted.data)
 }
 
 /// `now()` and its like are what they are when the query begins, for all rows.

@@ -173,7 +173,11 @@ impl Lowering<'_> {
             texts.push(short_text(strip_alias(expr)));
             let (_, field) = expr.to_field(schema.as_ref())?;
             let trend = stream.trend_of_call(function, schema).filter(|_| lasting);
-            trends.push(trend);
+            // Of a group that has a row, the greatest of values that are never null is one of them.
+            let is_known = function.params.filter.is_none() && !group.is_empty() && sets.is_none();
+            let is_value =
+                |arg: &LogicalExpr| arg.to_field(schema.as_ref()).is_ok_and(|(_, field)| !field.is_nullable());
+            trends.push((trend, is_known && is_extreme(function) && function.params.args.iter().all(is_value)));
             // The greatest of values that rise is that of the last ones, whatever there was before.
             let looks_back = retracting && !(trend.is_some() && is_extreme(function));
             rising |= looks_back != retracting;
@@ -336,9 +340,9 @@ impl Lowering<'_> {
         let mut output = self.stream_after(&stream, node, columns);
         // Groups that are shown until their window closes are freed, and not taken back.
         output.lasting = lasting && ttl_ms.is_none() && output.changelog == ChangelogMode::Upsert;
-        let of_group = std::iter::repeat_n(Some(Trend::Stays), group_columns.len());
-        for (column, trend) in output.columns.iter_mut().zip(of_group.chain(trends)) {
-            column.trend = trend;
+        let of_group = std::iter::repeat_n((Some(Trend::Stays), false), group_columns.len());
+        for (column, known) in output.columns.iter_mut().zip(of_group.chain(trends)) {
+            (column.trend, column.never_null) = known;
         }
         output.consolidated = matches!(way, Way::Plain);
         if let Some(column) = wants_time {

@@ -26,14 +26,17 @@ use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr,
     Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query,
     Select, SelectItem, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
+    visit_expressions,
 };
 
+use super::context::default_functions;
 use super::rows::and;
 use super::{intervals, json_forms, macros, text_forms, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
 use crate::functions::{BYTEA, TRY_BYTEA};
-use crate::words::two_columns_named;
+use crate::parser::match_recognize::is_asked_of_window;
+use crate::words::{AGGREGATE_OF_WINDOW, two_columns_named};
 
 /// Rewrites all expressions of a query.
 ///
@@ -158,6 +161,12 @@ impl VisitorMut for Rewriter {
             Expr::Function(function) => {
                 let name = function.name.to_string().trim_matches('"').to_lowercase();
                 match name.as_str() {
+                    name if function.over.is_none() && of_window(name, function) => {
+                        return ControlFlow::Break(SqlError::plan(
+                            AGGREGATE_OF_WINDOW,
+                            Location::of(function.name.span()),
+                        ));
+                    }
                     "count" if counts_distinct_stars(function) => {
                         return ControlFlow::Break(SqlError::unsupported(
                             "`COUNT(DISTINCT *)`",
@@ -180,7 +189,11 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
-                    "regr_r2" => *expr = macros::r2_of_a_constant(function),
+                    "regr_r2" => {
+                        if let Some(written) = macros::r2_of_a_constant(function) {
+                            *expr = written;
+                        }
+                    }
                     "coalesce" => flatten_coalesce(function),
                     "to_timestamp" | "to_timestamp_ltz" => {
                         if let Some(written) = macros::to_timestamp(function, &name) {
@@ -198,6 +211,16 @@ impl VisitorMut for Rewriter {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Whether an aggregate is called over what is asked of a window with a pattern.
+fn of_window(name: &str, function: &Function) -> bool {
+    default_functions().aggregate.contains_key(name)
+        && visit_expressions(&function.args, |expr| match expr {
+            Expr::Identifier(ident) if is_asked_of_window(&ident.value) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .is_break()
 }
 
 /// Constants that the planner does not know, or would take for a DOUBLE that is another number: integers of more digits than a BIGINT has.

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Logic
 
 use super::expr::short_text;
 use crate::functions::json_plain;
-use crate::functions::order_key::ORDER_KEY;
+use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array};
 
 /// Puts the one way of writing where it matters.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -32,11 +32,17 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
             let input = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?;
             Ok(Transformed::yes(LogicalPlanBuilder::from(input).distinct()?.build()?))
         }
-        LogicalPlan::Sort(sort) if sort.expr.iter().any(|by| of_json(&by.expr, sort.input.schema())) => {
+        LogicalPlan::Sort(mut sort) => {
             let schema = Arc::clone(sort.input.schema());
-            let mut sort = sort;
-            sort.expr.iter_mut().for_each(|by| _ = put_in_order(by, &schema));
-            Ok(Transformed::yes(LogicalPlan::Sort(sort)))
+            let changed = all_in_order(&mut sort.expr, &schema)?;
+            Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
+        }
+        LogicalPlan::Distinct(Distinct::On(mut on)) => {
+            let schema = Arc::clone(on.input.schema());
+            let (keys, of_keys) = all_plain(on.on_expr, &schema)?;
+            on.on_expr = keys;
+            let of_order = all_in_order(on.sort_expr.as_deref_mut().unwrap_or_default(), &schema)?;
+            Ok(Transformed::new_transformed(LogicalPlan::Distinct(Distinct::On(on)), of_keys || of_order))
         }
         LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
             let schema = merge_schema(&plan.inputs());
@@ -103,11 +109,20 @@ fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::WindowFunction(function) if has_no_order(function.fun.name(), &function.params.args, schema) => {
             no_order(function.fun.name(), &function.params.args)
         }
-        Expr::AggregateFunction(mut function)
-            if !function.params.distinct && function.params.order_by.iter().any(|by| of_json(&by.expr, schema)) =>
-        {
-            function.params.order_by.iter_mut().for_each(|by| _ = put_in_order(by, schema));
-            Ok(Transformed::yes(Expr::AggregateFunction(function)))
+        Expr::AggregateFunction(mut function) if !function.params.distinct && !function.params.order_by.is_empty() => {
+            let mut changed = all_in_order(&mut function.params.order_by, schema)?;
+            // By arrays and rows the aggregates that look for one value, and no others, would go by `<`.
+            if matches!(function.func.name(), "first_value" | "last_value") {
+                for by in &mut function.params.order_by {
+                    let data_type = by.expr.get_type(schema)?;
+                    if is_array(&data_type) || matches!(data_type, DataType::Struct(_)) {
+                        by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
+                        changed = true;
+                    }
+                }
+            }
+            let expr = Expr::AggregateFunction(function);
+            Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
         }
         Expr::AggregateFunction(mut function) if function.params.distinct => {
             let args = std::mem::take(&mut function.params.args);
@@ -120,9 +135,7 @@ fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let keys = std::mem::take(&mut function.params.partition_by);
             let (keys, mut changed) = all_plain(keys, schema)?;
             function.params.partition_by = keys;
-            for by in &mut function.params.order_by {
-                changed |= put_in_order(by, schema);
-            }
+            changed |= all_in_order(&mut function.params.order_by, schema)?;
             let expr = Expr::WindowFunction(function);
             Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
         }
@@ -134,13 +147,23 @@ fn of_json(expr: &Expr, schema: &DFSchema) -> bool {
     expr.get_type(schema).is_ok_and(|data_type| is_json(&data_type))
 }
 
-/// Has rows ordered by the key of a JSON value; whether it is one.
-fn put_in_order(by: &mut SortExpr, schema: &DFSchema) -> bool {
-    let is_json = of_json(&by.expr, schema);
-    if is_json {
-        by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
+/// Has rows ordered by the keys of JSON values; whether there are any.
+fn all_in_order(order: &mut [SortExpr], schema: &DFSchema) -> Result<bool> {
+    let mut changed = false;
+    for by in order {
+        let data_type = by.expr.get_type(schema)?;
+        if has_no_key(&data_type) {
+            return plan_err!(
+                "`ORDER BY {}`: arrays and rows of JSON or of MAPs have no order; order by what is taken out of them",
+                short_text(&by.expr)
+            );
+        }
+        if is_json(&data_type) {
+            by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
+            changed = true;
+        }
     }
-    is_json
+    Ok(changed)
 }
 
 fn has_no_order(name: &str, args: &[Expr], schema: &DFSchema) -> bool {

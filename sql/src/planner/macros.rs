@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    OrderByExpr, OrderByOptions, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
+    OrderByOptions, Value, VisitMut, VisitorMut,
 };
 
 use super::rows::and;
@@ -383,20 +383,36 @@ pub(super) fn percentile_of_frame(function: &Function) -> Option<Expr> {
     Some(written)
 }
 
-/// `REGR_R2(y, x)`: 1 where all `y` are the same and the `x` are not, as SQL has it; DataFusion's is null there.
-pub(super) fn r2_of_a_constant(function: &Function) -> Expr {
-    let sum_of = |name: &str| {
-        Box::new(Expr::Function(Function { name: ObjectName::from(vec![Ident::new(name)]), ..function.clone() }))
+/// `REGR_R2(y, x)`: 1 where all `y` are the same and the `x` are not, as SQL has it; DataFusion's is null there. Sums of squares do not tell: in a
+/// frame that slides they are near 0 and not 0.
+pub(super) fn r2_of_a_constant(function: &Function) -> Option<Expr> {
+    let [y, x]: [Expr; 2] = arguments(function)?.try_into().ok()?;
+    let extreme = |name: &str, value: &Expr, other: &Expr| {
+        let known = CaseWhen { condition: Expr::IsNotNull(Box::new(other.clone())), result: value.clone() };
+        let mut call = window::call(name, vec![case(vec![known], None)]);
+        if let Expr::Function(call) = &mut call {
+            call.filter.clone_from(&function.filter);
+            call.over.clone_from(&function.over);
+        }
+        Box::new(call)
     };
-    let number = |digits: &str| Box::new(Expr::Value(Value::Number(digits.into(), false).into()));
-    let constant = Expr::BinaryOp { left: sum_of("regr_syy"), op: BinaryOperator::Eq, right: number("0") };
-    let varies = Expr::BinaryOp { left: sum_of("regr_sxx"), op: BinaryOperator::Gt, right: number("0") };
+    let of = |value: &Expr, other: &Expr, op: BinaryOperator| Expr::BinaryOp {
+        left: extreme("min", value, other),
+        op,
+        right: extreme("max", value, other),
+    };
+    let condition = and(of(&y, &x, BinaryOperator::Eq), of(&x, &y, BinaryOperator::Lt));
+    let one = Expr::Value(Value::Number("1e0".into(), false).into());
+    Some(case(vec![CaseWhen { condition, result: one }], Some(Expr::Function(function.clone()))))
+}
+
+fn case(conditions: Vec<CaseWhen>, otherwise: Option<Expr>) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
         operand: None,
-        conditions: vec![CaseWhen { condition: and(constant, varies), result: *number("1e0") }],
-        else_result: Some(Box::new(Expr::Function(function.clone()))),
+        conditions,
+        else_result: otherwise.map(Box::new),
     }
 }
 

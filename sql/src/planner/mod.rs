@@ -6,6 +6,7 @@
 //! and [`aggregate`] turn into operators.
 
 pub mod ad_hoc;
+mod ad_hoc_orders;
 pub(crate) mod context;
 pub(crate) mod function;
 

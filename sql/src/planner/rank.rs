@@ -594,15 +594,16 @@ impl Lowering<'_> {
         partition: &[usize],
         order: &[SortColumn],
     ) -> Option<Vec<usize>> {
-        let trend = |place: usize| {
-            let column = stream.columns.iter().find(|column| column.slot == Slot::Physical(place));
-            column.and_then(|column| column.trend)
-        };
+        let column = |place: usize| stream.columns.iter().find(|column| column.slot == Slot::Physical(place));
+        let trend = |place: usize| column(place).and_then(|column| column.trend);
         let comes_no_later = |sort: &SortColumn| {
             let trend = trend(sort.column);
             // What is null yet will stand where the others do.
-            let behind =
-                trend == Some(Trend::Stays) || !sort.nulls_first || !stream.physical.field(sort.column).is_nullable();
+            let never_null = || {
+                let column = column(sort.column).is_some_and(|column| column.never_null);
+                column || !stream.physical.field(sort.column).is_nullable()
+            };
+            let behind = trend == Some(Trend::Stays) || !sort.nulls_first || never_null();
             behind && trend.is_some_and(|trend| trend.comes_no_later(sort.descending))
         };
         let is_plain = node.partition.len() == partition.len() && stream.changelog == ChangelogMode::Upsert;

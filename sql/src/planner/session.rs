@@ -150,7 +150,7 @@ impl Lowering<'_> {
             }
         }
         if spec.corrects() {
-            (stream.changelog, stream.key) = (ChangelogMode::Retract, None);
+            (stream.changelog, stream.key, stream.lasting) = (ChangelogMode::Retract, None, false);
             let because = match &pending.info {
                 info if info.emit == Some(EmitKind::Changes) => {
                     "`EMIT CHANGES` shows sessions that are corrected later"

@@ -295,6 +295,16 @@ impl Queries<'_> {
             "SELECT k, s, v FROM ({input}) AS {a} ORDER BY v NULLS LAST FETCH FIRST 2 ROWS WITH TIES",
             "SELECT k, s, v FROM ({input}) AS {a} ORDER BY v, k, s LIMIT 2 OFFSET 1",
             "SELECT CAST(COUNT(*) AS INT) AS k, MAX(s) AS s, SUM(v) AS v FROM ({input}) AS {a}",
+            // What rises or falls, where rows are only inserted.
+            "SELECT k, s, v FROM (SELECT k, s, COUNT(*) AS v FROM ({input}) AS {a}_in GROUP BY k, s) AS {a} ORDER BY v DESC, k, s LIMIT 3",
+            "SELECT k, s, v FROM (SELECT k, s, MAX(v) AS v FROM ({input}) AS {a}_in GROUP BY k, s) AS {a} \
+             QUALIFY RANK() OVER (PARTITION BY k ORDER BY v DESC NULLS LAST) <= 2",
+            "SELECT k, s, v FROM (SELECT k, s, MIN(v) AS v, COUNT(*) AS c FROM ({input}) AS {a}_in GROUP BY k, s) AS {a} \
+             QUALIFY ROW_NUMBER() OVER (PARTITION BY s ORDER BY v, k) = 1",
+            "SELECT k, MIN(s) AS s, MAX(c) - MIN(v) AS v FROM (SELECT k, s, COUNT(*) AS c, MIN(v) AS v FROM ({input}) AS {a}_in GROUP BY k, s) AS {a} \
+             GROUP BY k HAVING MAX(c) > 1",
+            "SELECT k, s, CAST(k + 1 AS BIGINT) AS v FROM ({input}) AS {a} GROUP BY k, s HAVING COUNT(*) > 1 AND MAX(v) > 0",
+            "SELECT {a}.k, {a}.s, {a}.v FROM ({input}) AS {a} WHERE k IN (SELECT k FROM ({other}) AS {b} GROUP BY k, s HAVING COUNT(v) >= 2)",
             "SELECT k, s, CAST(SUM(v) + 10 * GROUPING(k) AS BIGINT) AS v FROM ({input}) AS {a} GROUP BY CUBE (k, s)",
             "SELECT k, string_agg(s, ',' ORDER BY s) AS s, FIRST_VALUE(v ORDER BY v, s) AS v FROM ({input}) AS {a} GROUP BY k",
             "SELECT MIN(k) AS k, s, NTH_VALUE(v, 2 ORDER BY v DESC) AS v FROM ({input}) AS {a} GROUP BY s",

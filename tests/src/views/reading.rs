@@ -451,6 +451,14 @@ pub(super) fn batch_orders() -> Outcome {
         expect(greater, &read(&session, greater)?, &["1", "5", "9"])?;
         let behind = "SELECT id, lead(n, 2) IGNORE NULLS OVER (ORDER BY id), lead(n, 2, -1) IGNORE NULLS OVER (ORDER BY id) FROM v WHERE id IN (1, 2, 5)";
         expect(behind, &read(&session, behind)?, &["1,5,5", "2,NULL,-1", "5,NULL,-1"])?;
+        let behind =
+            "SELECT id, lag(n, -2) IGNORE NULLS OVER (PARTITION BY id < 6 ORDER BY id) FROM v WHERE n IS NOT NULL";
+        expect(behind, &read(&session, behind)?, &["2,NULL", "5,NULL", "9,NULL"])?;
+        let both = "SELECT string_agg(DISTINCT CAST(m AS STRING), ',' ORDER BY CAST(m AS STRING) DESC),
+                    array_to_string(array_agg(DISTINCT m ORDER BY m), ',') FROM w";
+        expect(both, &read(&session, both)?, &["2,1,0,0,1,2"])?;
+        let extremes = "SELECT max(a), min(a), max(a) FILTER (WHERE id <> 1) FROM v";
+        expect(extremes, &read(&session, extremes)?, &["[NULL],[-1],[7]"])?;
         let sliding = "SELECT id, bool_or(b) OVER w, string_agg(CAST(id AS STRING), ',') OVER w FROM v WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";
         let wanted = [
             "1,NULL,1",

@@ -160,16 +160,19 @@ impl<K: SortKey> Full<K> {
             _ => Some(delta.take(&kept.clone().into())?),
         };
         if self.rising {
+            self.scratch.clear();
+            let Some(delta) = delta else { return Ok(None) };
+            if kept.len() == slots.len() {
+                self.take_in_all(&delta, (slots, keys, ties), None, rows)?;
+                return Ok(Some(delta));
+            }
             // One that is taken back from behind the last shown is not there any more.
             let of_kept = kept.iter().map(|row| *row as usize);
             let slots: Vec<u32> = of_kept.clone().map(|row| slots[row]).collect();
             let keys: Vec<K> = of_kept.clone().map(|row| keys[row].clone()).collect();
             let ties: Vec<u64> = of_kept.map(|row| ties[row]).collect();
-            match &delta {
-                Some(delta) => self.take_in_all(delta, (&slots, &keys, &ties), None, rows)?,
-                None => self.scratch.clear(),
-            }
-            return Ok(delta);
+            self.take_in_all(&delta, (&slots, &keys, &ties), None, rows)?;
+            return Ok(Some(delta));
         }
         let mut changes = std::mem::take(&mut self.scratch);
         changes.clear();

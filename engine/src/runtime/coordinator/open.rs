@@ -57,7 +57,10 @@ impl Coordinator {
         let Start { graph, mut config, clock, store, restore, mode, observer } = start;
         config.shards = config.shards.clamp(1, crate::hash::HASH_GROUP_COUNT as usize);
         if let Some((manifest, _)) = &restore {
-            manifest.check_same_query(&graph)?;
+            // Where the last view was dropped a first one begins.
+            if !manifest.holds_nothing() {
+                manifest.check_same_query(&graph)?;
+            }
             config.seed = manifest.seed;
         }
         let manifest = restore.as_ref().map(|(manifest, _)| manifest);

@@ -24,7 +24,7 @@ mod window;
 pub(super) use self::anchors::apart;
 pub(crate) use self::clause::{Clause, ExplainSyntax, FINAL, KeySyntax, RUNNING, RowsSyntax, SkipSyntax};
 pub(crate) use self::pattern::PatternSyntax;
-pub(crate) use self::window::SEEK;
+pub(crate) use self::window::{SEEK, is_asked_of_window};
 
 /// The table function that a clause becomes.
 pub(crate) const MATCH_FUNCTION: &str = "__eagre_match";

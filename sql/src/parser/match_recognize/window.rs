@@ -7,6 +7,8 @@
 //!   [AFTER MATCH SKIP ..] [INITIAL | SEEK] PATTERN (A+) [SUBSET ..] [DEFINE ..])
 //! ```
 //!
+//! A window may have the partition and the order of another one ([`inherited`]).
+//!
 //! A match is looked for from each row on (`SEEK`: from the first row behind it that has one), within the frame of the row, and the frame
 //! becomes its rows. Rows that `AFTER MATCH SKIP` passes over have an empty frame, as rows without a match.
 //!
@@ -14,20 +16,32 @@
 //! ([`RowsSyntax::Window`](super::RowsSyntax)): `(pattern) | ()` has an empty match where there is none. So the window goes where its table
 //! stands, what is asked of it becomes a measure, and `*` leaves these out.
 
-use datafusion::sql::sqlparser::keywords::Keyword;
-use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Tokenizer, Word};
+use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use eagre_patterns::VariableSet;
 
+use self::places::{
+    Places, begins_subquery, depth, quoted, select_around, sql, start_of_call, take_null_treatment, text_of,
+};
 use super::clause::{Emits, WINDOW_ROWS, begins_pattern, measure};
 use super::order::plain;
 use super::pattern::{self, Parsed, PatternSyntax};
 use super::tokens::{Named, Tokens, split_at_commas};
 use super::{closing_of, is_alias, is_word, opening_of, plain_word};
 use crate::error::{Location, Result, SqlError};
-use crate::parser::dialect::EagreDialect;
+
+mod inherited;
+mod places;
 
 /// The variable of the rows before a match that is sought.
 pub(crate) const SEEK: &str = "__EAGRE_SEEK";
+
+/// How the columns begin that stand for what is asked of a window.
+const COLUMN: &str = "__eagre_w";
+
+/// Whether a column stands for what is asked of a window with a pattern.
+pub(crate) fn is_asked_of_window(column: &str) -> bool {
+    column.strip_prefix(COLUMN).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
 
 /// Words before `PATTERN (` in the definition of a window.
 const BEFORE_PATTERN: &[&str] = &["FOLLOWING", "ROW", "INITIAL", "SEEK"];
@@ -51,6 +65,10 @@ const FRAME: &str = "`ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING`, or `.. 
 pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let mut number = 0;
     while let Some(window) = (0..tokens.len()).find_map(|index| Window::around(&tokens, index)) {
+        if let Some(whole) = inherited::written_out(&tokens, window)? {
+            tokens = whole;
+            continue;
+        }
         number += 1;
         tokens = Rewrite::new(&tokens, window, number)?.written()?;
     }
@@ -176,7 +194,6 @@ impl<'t> Definition<'t> {
         }
         let last = match tokens.peek(0) {
             _ if tokens.accept("UNBOUNDED FOLLOWING") => None,
-            _ if tokens.accept("CURRENT ROW") => Some(0),
             Some(Token::Number(text, _)) if text.parse::<u64>().is_ok() => {
                 tokens.index += 1;
                 tokens.expect("FOLLOWING")?;
@@ -288,7 +305,13 @@ impl<'t> Rewrite<'t> {
                 Location::of(tokens[place].span),
             ));
         }
-        let items = self.answered(&tokens[self.select + 1..self.from], true)?;
+        let mut items: Vec<TokenWithSpan> = vec![];
+        for item in split_at_commas(&tokens[self.select + 1..self.from]) {
+            if !items.is_empty() {
+                items.push(TokenWithSpan { token: Token::Comma, span: tokens[self.from].span });
+            }
+            items.extend(self.item(item)?);
+        }
         let rest = self.answered(&self.behind_tables(), false)?;
         // The condition is on windows, of which none is left.
         let asks = |tokens: &[TokenWithSpan]| tokens.iter().any(|token| is_word(&token.token, "OVER"));
@@ -328,7 +351,7 @@ impl<'t> Rewrite<'t> {
     }
 
     fn column(&self, name: &str) -> String {
-        format!("__eagre_w{}_{name}", self.number)
+        format!("{COLUMN}{}_{name}", self.number)
     }
 
     /// The column of a measure.
@@ -387,6 +410,30 @@ impl<'t> Rewrite<'t> {
             "window `{name}` has a pattern, and no other one can be made of it; ask `OVER {name}`, without parentheses"
         );
         Err(SqlError::plan(message, Location::of(tokens[place + 2].span)))
+    }
+
+    /// An item of the `SELECT`, which is called what it would be called if the window were one of DataFusion's.
+    fn item(&mut self, item: &[TokenWithSpan]) -> Result<Vec<TokenWithSpan>> {
+        let answered = self.answered(item, true)?;
+        let quantified =
+            item.iter().take(1).take_while(|token| ["DISTINCT", "ALL"].iter().any(|word| is_word(&token.token, word)));
+        let value = &item[quantified.count()..];
+        let has_name = match value {
+            [first, ..] if is_word(&first.token, "ON") => true,
+            [.., before, last] => {
+                let is_operand = matches!(before.token, Token::RParen | Token::Word(_) | Token::Number(..));
+                is_word(&before.token, "AS") || is_operand && is_alias(&last.token) && !is_word(&last.token, "END")
+            }
+            _ => true,
+        };
+        // What is asked of the window alone has a name already.
+        let is_named = answered.len() > 1 && is_word(&answered[answered.len() - 2].token, "AS");
+        if has_name || is_named || answered.len() == item.len() && answered.iter().zip(item).all(|(a, b)| a == b) {
+            return Ok(answered);
+        }
+        let span = answered.last().map_or(Span::empty(), |token| token.span);
+        let name = TokenWithSpan { token: quoted(&text_of(value)), span };
+        Ok([answered, sql("AS", span)?, vec![name]].concat())
     }
 
     /// Tokens in which columns stand for what is asked of the window. `items`: those of the `SELECT` have names.
@@ -631,103 +678,6 @@ impl<'t> Rewrite<'t> {
     }
 }
 
-/// The places of tokens that stand in no parentheses.
-#[derive(Clone)]
-struct Places<'t> {
-    tokens: &'t [TokenWithSpan],
-    next: usize,
-    end: usize,
-    depth: usize,
-}
-
-impl<'t> Places<'t> {
-    fn new(tokens: &'t [TokenWithSpan], start: usize, end: usize) -> Self {
-        Self { tokens, next: start, end, depth: 0 }
-    }
-}
-
-impl Iterator for Places<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        while self.next < self.end {
-            let (place, depth) = (self.next, self.depth);
-            self.next += 1;
-            self.depth = super::tokens::depth_after(depth, &self.tokens[place].token);
-            if depth == 0 && self.depth == 0 {
-                return Some(place);
-            }
-        }
-        None
-    }
-}
-
-fn depth(tokens: &[TokenWithSpan]) -> usize {
-    tokens.iter().fold(0, |depth, token| super::tokens::depth_after(depth, &token.token))
-}
-
-/// Whether a parenthesis at a place is the one of a subquery.
-fn begins_subquery(tokens: &[TokenWithSpan], place: usize) -> bool {
-    let begins = |token: &TokenWithSpan| ["SELECT", "WITH"].iter().any(|word| is_word(&token.token, word));
-    tokens[place].token == Token::LParen && tokens.get(place + 1).is_some_and(begins)
-}
-
-/// The `SELECT` that a place is in, and its end.
-fn select_around(tokens: &[TokenWithSpan], place: usize) -> Option<(usize, usize)> {
-    let mut depth = 0usize;
-    let select = (0..place).rev().find(|place| {
-        match tokens[*place].token {
-            Token::RParen => depth += 1,
-            Token::LParen => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0 && is_word(&tokens[*place].token, "SELECT")
-    })?;
-    let mut depth = 0usize;
-    for (place, token) in tokens.iter().enumerate().skip(select) {
-        match &token.token {
-            Token::LParen => depth += 1,
-            Token::RParen if depth == 0 => return Some((select, place)),
-            Token::RParen => depth -= 1,
-            Token::SemiColon => return Some((select, place)),
-            // Not the one of `* EXCEPT (a, b)`.
-            token
-                if depth == 0
-                    && matches!(plain(token).as_str(), "UNION" | "INTERSECT" | "EXCEPT")
-                    && tokens[place - 1].token != Token::Mul =>
-            {
-                return Some((select, place));
-            }
-            _ => {}
-        }
-    }
-    Some((select, tokens.len()))
-}
-
-/// Whether a call ends with `IGNORE NULLS`; that is taken off, as is `RESPECT NULLS`.
-fn take_null_treatment(call: &mut Vec<TokenWithSpan>) -> bool {
-    let [.., treatment, nulls] = call.as_slice() else { return false };
-    let leaves_out = is_word(&treatment.token, "IGNORE");
-    if !is_word(&nulls.token, "NULLS") || !(leaves_out || is_word(&treatment.token, "RESPECT")) {
-        return false;
-    }
-    call.truncate(call.len() - 2);
-    leaves_out
-}
-
-/// Where the function call or the name begins that tokens end with: `m`, `f(..)`, `f(..) FILTER (..)`.
-fn start_of_call(tokens: &[TokenWithSpan]) -> Option<usize> {
-    let last = tokens.len().checked_sub(1)?;
-    if matches!(tokens[last].token, Token::Word(_)) {
-        return Some(last);
-    }
-    let name = opening_of(tokens, last)?.checked_sub(1)?;
-    if is_word(&tokens[name].token, "FILTER") {
-        return start_of_call(&tokens[..name]).filter(|_| tokens[name - 1].token == Token::RParen);
-    }
-    matches!(tokens[name].token, Token::Word(_)).then_some(name)
-}
-
 /// Items of a `SELECT` in which `*` leaves columns out.
 fn without(items: Vec<TokenWithSpan>, names: &[String]) -> Result<Vec<TokenWithSpan>> {
     let mut written: Vec<TokenWithSpan> = Vec::with_capacity(items.len());
@@ -757,30 +707,4 @@ fn without(items: Vec<TokenWithSpan>, names: &[String]) -> Result<Vec<TokenWithS
         written.extend(sql(")", span)?);
     }
     Ok(written)
-}
-
-/// A call as it is written, more or less.
-fn text_of(call: &[TokenWithSpan]) -> String {
-    let mut text = String::new();
-    for (place, token) in call.iter().enumerate() {
-        let glued = |token: &Token| matches!(token, Token::LParen | Token::RParen | Token::Period | Token::Comma);
-        let opens = |token: &Token| matches!(token, Token::LParen | Token::Period);
-        if place > 0 && !glued(&token.token) && !opens(&call[place - 1].token) {
-            text.push(' ');
-        }
-        text.push_str(&token.token.to_string());
-    }
-    text
-}
-
-fn quoted(name: &str) -> Token {
-    Token::Word(Word { value: name.into(), quote_style: Some('"'), keyword: Keyword::NoKeyword })
-}
-
-/// Tokens of our own, in the place of something that was written.
-fn sql(text: &str, span: Span) -> Result<Vec<TokenWithSpan>> {
-    let tokens = Tokenizer::new(&EagreDialect, text).tokenize();
-    let tokens = tokens.map_err(|error| SqlError::internal(format!("`{text}` is no SQL: {error}")))?;
-    let tokens = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_)));
-    Ok(tokens.map(|token| TokenWithSpan { token, span }).collect())
 }

@@ -567,7 +567,7 @@ impl<'a> Lowering<'a> {
     /// Rows that leave an operator which is not a step of a chain.
     pub(super) fn stream_after(&self, input: &Stream, node: NodeIndex, mut columns: Vec<StreamColumn>) -> Stream {
         // An operator may let some rows of a time go later than others.
-        columns.iter_mut().for_each(|column| (column.whole, column.trend) = (false, None));
+        columns.iter_mut().for_each(|column| (column.whole, column.trend, column.never_null) = (false, None, false));
         let output = &self.graph.nodes[node].output;
         Stream {
             from: (node, PORT_MAIN),

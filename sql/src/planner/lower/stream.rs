@@ -135,6 +135,8 @@ pub(in crate::planner) struct StreamColumn {
     pub(in crate::planner) extreme: Option<Extreme>,
     /// `Some`: how the column of a row is replaced, while rows are only replaced.
     pub(in crate::planner) trend: Option<Trend>,
+    /// Whether it is never null, whatever its type says.
+    pub(in crate::planner) never_null: bool,
 }
 
 impl StreamColumn {
@@ -147,6 +149,7 @@ impl StreamColumn {
             whole: false,
             extreme: None,
             trend: None,
+            never_null: false,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Frames that DataFusion does not have, in a query that is answered at once: sessions ([`session_at_once`](super::session_at_once)) become
-//! partitions, and what leaves rows out, or slides where DataFusion cannot ([`excluding_at_once`]), becomes a function. `LEAD(v, 2) IGNORE NULLS`,
+//! partitions, and what leaves rows out, or slides where DataFusion cannot ([`anew_at_once`]), becomes a function. `LEAD(v, 2) IGNORE NULLS`,
 //! for which DataFusion looks at too few rows, is the second value behind the row.
 
 use std::collections::BTreeMap;
@@ -14,24 +14,29 @@ use datafusion::logical_expr::{
     WindowFrameUnits, WindowFunctionDefinition, cast, lit,
 };
 
-use super::excluding_at_once;
+use super::anew_at_once;
 use super::frame::is_session;
 use super::session_at_once::Sessions;
 use crate::planner::expr::strip_alias;
 
-/// `LEAD(v, n) IGNORE NULLS` of more than one row as `NTH_VALUE` of what is behind the row; `None`: it is another call.
+/// `LEAD(v, n) IGNORE NULLS` of more than one row as `NTH_VALUE` of what is behind the row, and `LAG(v, -n)`, which is the same; `None`: it is
+/// another call.
 fn nth_behind(function: &WindowFunction) -> DataFusionResult<Option<LogicalExpr>> {
     let params = &function.params;
-    let is_lead = matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "lead");
-    let (true, Some(NullTreatment::IgnoreNulls), [value, offset, ..]) =
-        (is_lead, params.null_treatment, params.args.as_slice())
+    let WindowFunctionDefinition::WindowUDF(udf) = &function.fun else { return Ok(None) };
+    let ("lead" | "lag", Some(NullTreatment::IgnoreNulls), [value, offset, ..]) =
+        (udf.name(), params.null_treatment, params.args.as_slice())
     else {
         return Ok(None);
     };
     let LogicalExpr::Literal(offset, _) = strip_alias(offset) else { return Ok(None) };
-    match offset.cast_to(&DataType::Int64)? {
-        ScalarValue::Int64(Some(2..)) => {}
+    let rows = match (offset.cast_to(&DataType::Int64)?, udf.name()) {
+        (ScalarValue::Int64(Some(rows)), "lag") => rows.saturating_neg(),
+        (ScalarValue::Int64(Some(rows)), _) => rows,
         _ => return Ok(None),
+    };
+    if rows < 2 {
+        return Ok(None);
     }
     let behind = WindowFrame::new_bounds(
         WindowFrameUnits::Rows,
@@ -39,7 +44,7 @@ fn nth_behind(function: &WindowFunction) -> DataFusionResult<Option<LogicalExpr>
         WindowFrameBound::Following(ScalarValue::UInt64(None)),
     );
     let nth = nth_value_udwf();
-    let call = LogicalExpr::from(WindowFunction::new(nth, vec![value.clone(), lit(offset.cast_to(&DataType::Int64)?)]));
+    let call = LogicalExpr::from(WindowFunction::new(nth, vec![value.clone(), lit(rows)]));
     let call = call.partition_by(params.partition_by.clone()).order_by(params.order_by.clone());
     call.window_frame(behind).null_treatment(NullTreatment::IgnoreNulls).build().map(Some)
 }
@@ -52,15 +57,14 @@ pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Op
     let mut sessions: Vec<Sessions> = Vec::new();
     let mut plan = window.input.as_ref().clone();
     let mut calls = Vec::with_capacity(window.window_expr.len());
-    let mut excludes = false;
+    let mut rewritten = false;
     // What stands where a call gives no row, by the place of the call.
     let mut defaults: BTreeMap<usize, LogicalExpr> = BTreeMap::new();
     for expr in &window.window_expr {
         let LogicalExpr::WindowFunction(function) = strip_alias(expr) else { continue };
         if !is_session(function) {
-            let excluding = excluding_at_once::of_all_rows(function, window.input.schema())?;
-            let written = match excluding {
-                Some(excluding) => Some(excluding),
+            let written = match anew_at_once::of_all_rows(function, window.input.schema())? {
+                Some(anew) => Some(anew),
                 None => {
                     let behind = nth_behind(function)?;
                     if let (Some(_), [_, _, default]) = (&behind, function.params.args.as_slice()) {
@@ -69,7 +73,7 @@ pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Op
                     behind
                 }
             };
-            excludes |= written.is_some();
+            rewritten |= written.is_some();
             calls.push(written.unwrap_or_else(|| LogicalExpr::WindowFunction(function.clone())));
             continue;
         }
@@ -84,7 +88,7 @@ pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Op
             sessions.push(of_call);
         }
     }
-    if sessions.is_empty() && !excludes {
+    if sessions.is_empty() && !rewritten {
         return Ok(None);
     }
     let mut columns: Vec<LogicalExpr> = window.input.schema().columns().into_iter().map(LogicalExpr::Column).collect();

@@ -38,7 +38,7 @@ use crate::error::{Result, SqlError};
 use crate::parser::EmitKind;
 use crate::parser::frame_exclusion::FrameExclusion;
 
-mod excluding_at_once;
+mod anew_at_once;
 mod foreign;
 mod frame;
 mod frames_at_once;

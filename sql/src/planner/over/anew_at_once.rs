@@ -44,8 +44,8 @@ pub(super) fn of_all_rows(function: &WindowFunction, input: &DFSchema) -> DataFu
     let excluded = exclusion.map_or("anew", FrameExclusion::sql);
     let name = said.fold(format!("{} {excluded}", aggregate.name()), |name, (_, said)| name + said);
     let signature = Signature::variadic_any(Volatility::Immutable);
-    let excluding = Excluding { name, aggregate, exclusion, distinct, filtered, signature };
-    function.fun = WindowFunctionDefinition::WindowUDF(Arc::new(WindowUDF::new_from_impl(excluding)));
+    let anew = Anew { name, aggregate, exclusion, distinct, filtered, signature };
+    function.fun = WindowFunctionDefinition::WindowUDF(Arc::new(WindowUDF::new_from_impl(anew)));
     Ok(Some(LogicalExpr::from(function)))
 }
 
@@ -73,7 +73,7 @@ fn cannot_slide(function: &WindowFunction, input: &DFSchema) -> DataFusionResult
 
 /// An aggregate over frames whose rows it sees anew for each row, without those that are excluded. Its arguments are those of the aggregate and, last, the condition of a `FILTER`.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Excluding {
+struct Anew {
     name: String,
     aggregate: Arc<AggregateUDF>,
     exclusion: Option<FrameExclusion>,
@@ -82,14 +82,14 @@ struct Excluding {
     signature: Signature,
 }
 
-impl Excluding {
+impl Anew {
     /// How many of so many arguments are the aggregate's.
     fn width(&self, args: usize) -> usize {
         args - usize::from(self.filtered)
     }
 }
 
-impl WindowUDFImpl for Excluding {
+impl WindowUDFImpl for Anew {
     fn name(&self) -> &str {
         &self.name
     }
@@ -150,7 +150,7 @@ impl PartitionEvaluator for Evaluator {
     fn evaluate(&mut self, values: &[ArrayRef], frame: &Range<usize>) -> DataFusionResult<ScalarValue> {
         let (args, order) = values.split_at(self.width + usize::from(self.filtered));
         let parts: Vec<Range<usize>> = match self.exclusion {
-            None => vec![frame.start..frame.end.max(frame.start)],
+            None => std::iter::once(frame.start..frame.end.max(frame.start)).collect(),
             Some(exclusion) => {
                 let peers = self.peers(order, args[0].len())?;
                 seen(exclusion, self.row, frame.clone(), || peers).collect()

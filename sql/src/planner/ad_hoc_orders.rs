@@ -1,0 +1,128 @@
+//! Orders of which DataFusion's executor has another idea, in queries that are answered at once.
+//!
+//! - Arrays and rows are put in order by their keys ([`order_key`](crate::functions::order_key)): where a few of them are wanted (`LIMIT`),
+//!   DataFusion compares them by `<` as well, for which a null in them is the least and not the greatest, and so it is for its `MIN` and `MAX`.
+//! - Of `ARRAY_AGG(DISTINCT g ORDER BY g)` and one with `ORDER BY g DESC` beside it each has its own order. DataFusion turns the order of one
+//!   about, so that rows are sorted once, and not its answer; but a call with `DISTINCT` sorts its values itself.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result as DataFusionResult};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::{AggregateOrderSensitivity, merge_schema};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, LogicalPlan, ReversedUDAF, Signature,
+};
+
+use super::expr::strip_alias;
+use crate::error::Result;
+use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array};
+
+/// Has sorts and aggregates keep to the orders that are asked for.
+pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
+        LogicalPlan::Sort(mut sort) => {
+            let mut changed = false;
+            for by in &mut sort.expr {
+                if is_nested(&by.expr, sort.input.schema())? {
+                    by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
+                    changed = true;
+                }
+            }
+            Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
+        }
+        LogicalPlan::Aggregate(_) => {
+            let (names, schema) = (NamePreserver::new(&plan), merge_schema(&plan.inputs()));
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let call = match strip_alias(&expr) {
+                    Expr::AggregateFunction(call) => aggregate(call, &schema)?,
+                    _ => None,
+                };
+                Ok(match call {
+                    Some(call) => Transformed::yes(name.restore(Expr::AggregateFunction(call))),
+                    None => Transformed::no(expr),
+                })
+            })
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(rewritten.data)
+}
+
+fn is_nested(expr: &Expr, schema: &DFSchema) -> DataFusionResult<bool> {
+    let data_type = expr.get_type(schema)?;
+    Ok((is_array(&data_type) || matches!(data_type, DataType::Struct(_))) && !has_no_key(&data_type))
+}
+
+/// A call that keeps to its order; `None`: it does.
+fn aggregate(call: &AggregateFunction, schema: &DFSchema) -> DataFusionResult<Option<AggregateFunction>> {
+    let params = &call.params;
+    match (call.func.name(), params.args.as_slice()) {
+        ("min" | "max", [value]) if is_nested(value, schema)? => {
+            let known = params.filter.iter().map(|filter| filter.as_ref().clone());
+            let known = known.chain([value.clone().is_not_null()]).reduce(Expr::and).map(Box::new);
+            let by = ORDER_KEY.call(vec![value.clone()]).sort(call.func.name() == "min", false);
+            let args = vec![value.clone()];
+            Ok(Some(AggregateFunction::new_udf(first_value_udaf(), args, false, known, vec![by], None)))
+        }
+        ("array_agg" | "string_agg", _) if params.distinct && !params.order_by.is_empty() => {
+            let sorting = AggregateUDF::new_from_impl(SortsItself { inner: Arc::clone(&call.func) });
+            Ok(Some(AggregateFunction { func: Arc::new(sorting), params: params.clone() }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A function that sorts its values, and asks for no order of the rows.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct SortsItself {
+    inner: Arc<AggregateUDF>,
+}
+
+impl AggregateUDFImpl for SortsItself {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.inner.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> DataFusionResult<DataType> {
+        self.inner.return_type(arg_types)
+    }
+
+    fn return_field(&self, arg_fields: &[FieldRef]) -> DataFusionResult<FieldRef> {
+        self.inner.return_field(arg_fields)
+    }
+
+    fn is_nullable(&self) -> bool {
+        self.inner.is_nullable()
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> DataFusionResult<Box<dyn Accumulator>> {
+        self.inner.accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> DataFusionResult<Vec<FieldRef>> {
+        self.inner.state_fields(args)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> DataFusionResult<Vec<DataType>> {
+        self.inner.coerce_types(arg_types)
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::NotSupported
+    }
+}
