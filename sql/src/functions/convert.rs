@@ -85,7 +85,7 @@ pub(crate) fn has_row(data_type: &DataType) -> bool {
     }
 }
 
-/// Whether a type has a `ROW` or a `MAP` in it, which arrow has no text for: see [`shown`].
+/// Whether a type has a `ROW` or a `MAP` in it.
 pub(crate) fn has_fields(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(_) | DataType::Map(..) => true,
@@ -94,7 +94,12 @@ pub(crate) fn has_fields(data_type: &DataType) -> bool {
     }
 }
 
-/// The texts of values with rows and maps in them, as Flink writes them: `(1, a)`, `{a=1, b=NULL}`, `[(1, a)]`.
+/// Whether values of a type have parts, whose texts are put together here.
+pub(crate) fn has_parts(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::List(_)) || has_fields(data_type)
+}
+
+/// The texts of values with parts, as Flink writes them: `(1, a)`, `{a=1, b=NULL}`, `[1, NULL]`.
 fn shown(array: &ArrayRef) -> Result<Vec<Option<String>>, ArrowError> {
     let or_null = |text: &Option<String>| text.clone().unwrap_or_else(|| "NULL".into());
     let is_there = |row: usize| array.is_valid(row);
@@ -129,7 +134,7 @@ fn shown(array: &ArrayRef) -> Result<Vec<Option<String>>, ArrowError> {
         }
         DataType::Union(..) => json::json_values(array.as_ref(), false)?,
         _ => {
-            let texts = arrow::compute::cast(array, &DataType::Utf8View)?;
+            let texts = convert(array, &DataType::Utf8View, false)?;
             texts.as_string_view().iter().map(|text| text.map(str::to_owned)).collect()
         }
     })
@@ -172,7 +177,7 @@ pub(super) fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<
             let texts = documents(array).map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
             json_nested::values_of_texts(&texts, to, lenient, &convert)?
         }
-        (from, to) if is_text(to) && has_fields(from) => {
+        (from, to) if is_text(to) && has_parts(from) => {
             let texts: ArrayRef = Arc::new(shown(array)?.into_iter().collect::<StringViewArray>());
             convert(&texts, to, lenient)?
         }

@@ -43,7 +43,8 @@ pub(crate) fn has_no_key(data_type: &DataType) -> bool {
     }
 }
 
-fn keys(values: &ArrayRef) -> Result<ArrayRef> {
+/// The keys of a column.
+pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
     if matches!(values.data_type(), DataType::Union(..)) {
         return Ok(Arc::new(json_order::sort_keys(values)?.iter().map(Option::as_deref).collect::<BinaryArray>()));
     }

@@ -2,6 +2,9 @@
 //!
 //! - Arrays and rows are put in order by their keys ([`order_key`](crate::functions::order_key)): where a few of them are wanted (`LIMIT`),
 //!   DataFusion compares them by `<` as well, for which a null in them is the least and not the greatest, and so it is for its `MIN` and `MAX`.
+//! - `MIN` and `MAX` of floats in groups know infinities and NaN. (DataFusion's, of many groups at once, begin with the greatest number, and pass
+//!   over a NaN or not by chance.)
+//! - The values of `ARRAY_AGG(DISTINCT g)` without an order come in theirs, as in a stream.
 //! - Of `ARRAY_AGG(DISTINCT g ORDER BY g)` and one with `ORDER BY g DESC` beside it each has its own order. DataFusion turns the order of one
 //!   about, so that rows are sorted once, and not its answer; but a call with `DISTINCT` sorts its values itself.
 
@@ -71,21 +74,32 @@ fn aggregate(call: &AggregateFunction, schema: &DFSchema) -> DataFusionResult<Op
             let args = vec![value.clone()];
             Ok(Some(AggregateFunction::new_udf(first_value_udaf(), args, false, known, vec![by], None)))
         }
-        ("array_agg" | "string_agg", _) if params.distinct && !params.order_by.is_empty() => {
-            let sorting = AggregateUDF::new_from_impl(SortsItself { inner: Arc::clone(&call.func) });
-            Ok(Some(AggregateFunction { func: Arc::new(sorting), params: params.clone() }))
+        ("min" | "max", [value]) if value.get_type(schema)?.is_floating() => Ok(Some(by_itself(call))),
+        ("array_agg" | "string_agg", [value, ..]) if params.distinct => {
+            let mut call = by_itself(call);
+            let data_type = value.get_type(schema)?;
+            let has_order = !is_array(&data_type) && !matches!(data_type, DataType::Union(..) | DataType::Map(..));
+            if call.params.order_by.is_empty() && has_order {
+                call.params.order_by = vec![value.clone().sort(true, true)];
+            }
+            Ok(Some(call))
         }
         _ => Ok(None),
     }
 }
 
-/// A function that sorts its values, and asks for no order of the rows.
+fn by_itself(call: &AggregateFunction) -> AggregateFunction {
+    let by_itself = AggregateUDF::new_from_impl(ByItself { inner: Arc::clone(&call.func) });
+    AggregateFunction { func: Arc::new(by_itself), params: call.params.clone() }
+}
+
+/// A function with an accumulator for each group, which asks for no order of the rows: it sorts its values, or needs none.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct SortsItself {
+struct ByItself {
     inner: Arc<AggregateUDF>,
 }
 
-impl AggregateUDFImpl for SortsItself {
+impl AggregateUDFImpl for ByItself {
     fn name(&self) -> &str {
         self.inner.name()
     }

@@ -88,7 +88,7 @@ fn casts_rows(plan: &LogicalPlan) -> Result<bool> {
 fn of_row(expr: &Expr, schema: &DFSchema, zone: &str) -> Result<Option<Expr>> {
     let Some((inner, to, lenient)) = row_cast(expr) else { return Ok(None) };
     let from = inner.get_type(schema)?;
-    if is_text(to) && convert::has_fields(&from) {
+    if is_text(to) && convert::has_parts(&from) {
         return Ok(Some(convert::conversion(inner.clone(), to, lenient)));
     }
     if is_text(to) && matches!(from, DataType::Timestamp(..)) && (zone == UTC || !local_time::is_instant(&from)) {

@@ -472,7 +472,7 @@ impl Decorrelator {
             {
                 // Its partitions would have to be those of each row outside.
                 Err(SqlError::unsupported(
-                    "`MATCH_RECOGNIZE` over rows that a query outside of it chooses",
+                    "a pattern (`MATCH_RECOGNIZE`, or that of a window) over rows that a query outside of it chooses",
                     "partition by what chooses them, and join or filter the matches",
                     node.location,
                 ))

@@ -1,8 +1,10 @@
 //! `ORDER BY` and `LIMIT` of a bounded top-level `SELECT`: done once, on the whole result.
 
+use std::sync::Arc;
+
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort};
 use eagre_engine::operator::over::OrderKey;
@@ -11,6 +13,7 @@ use super::expr::strip_alias;
 use super::lower::{Lowering, Stream};
 use super::rank::numbers;
 use crate::error::{Result, SqlError};
+use crate::functions::order_key::{self, is_array};
 
 /// What is done with the whole result before it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,16 +74,17 @@ impl FinalSort {
     /// A key of a type that has no order.
     pub fn apply(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         let failed = |error: arrow::error::ArrowError| SqlError::plan(format!("ORDER BY: {error}"), None);
-        let mut sort: Vec<_> = self
-            .keys
-            .iter()
-            .map(|key| SortColumn {
-                values: std::sync::Arc::clone(rows.column(key.column)),
-                options: Some(SortOptions { descending: key.descending, nulls_first: key.nulls_first }),
-            })
-            .collect();
+        let mut sort = Vec::with_capacity(self.keys.len() + 1);
+        for key in &self.keys {
+            let values = rows.column(key.column);
+            // Where nulls are is said of arrays and rows, and not of what is in them.
+            let is_nested = is_array(values.data_type()) || matches!(values.data_type(), DataType::Struct(_));
+            let values = if is_nested { order_key::keys(values)? } else { Arc::clone(values) };
+            let options = Some(SortOptions { descending: key.descending, nulls_first: key.nulls_first });
+            sort.push(SortColumn { values, options });
+        }
         let position = UInt32Array::from_iter_values(0..rows.num_rows() as u32);
-        sort.push(SortColumn { values: std::sync::Arc::new(position.clone()), options: None });
+        sort.push(SortColumn { values: Arc::new(position.clone()), options: None });
         let indices = match self.keys.is_empty() {
             true => position,
             false => lexsort_to_indices(&sort, None).map_err(failed)?,

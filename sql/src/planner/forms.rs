@@ -5,6 +5,7 @@
 //! - `LISTAGG(x)` has the separator `','`, and `WITHIN GROUP (ORDER BY ..)` orders what it joins;
 //! - `STRING_AGG(x, y)` with a separator of each row's own puts `y` before each `x` and cuts the first one off;
 //! - `PERCENTILE_CONT(NULL)` is null;
+//! - `ANY_VALUE(x ORDER BY y)` is `FIRST_VALUE(x ORDER BY y) IGNORE NULLS`;
 //! - `REGR_R2(y, x)` is 1 where all `y` are the same ([`macros`]);
 //! - `FLOOR(time TO unit)` and `CEIL` are `floor_to('unit', time)` and `ceil_to`;
 //! - integers that no BIGINT holds are decimals, and `CAST(1.005 AS DECIMAL(10, 2))` is of these digits;
@@ -24,9 +25,9 @@ use arrow::datatypes::DECIMAL128_MAX_PRECISION;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, DataType, DateTimeField, DuplicateTreatment, Expr,
-    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Query,
-    Select, SelectItem, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan, VisitMut, VisitorMut,
-    visit_expressions,
+    Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
+    NullTreatment, ObjectName, Query, Select, SelectItem, Spanned, Subscript, UnaryOperator, Value, ValueWithSpan,
+    VisitMut, VisitorMut, visit_expressions,
 };
 
 use super::context::default_functions;
@@ -189,6 +190,11 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
+                    // The first that is known, where there is an order.
+                    "any_value" if is_ordered(function) => {
+                        function.name = ObjectName::from(vec![Ident::new("first_value")]);
+                        function.null_treatment = Some(NullTreatment::IgnoreNulls);
+                    }
                     "regr_r2" => {
                         if let Some(written) = macros::r2_of_a_constant(function) {
                             *expr = written;
@@ -211,6 +217,11 @@ impl VisitorMut for Rewriter {
         }
         ControlFlow::Continue(())
     }
+}
+
+fn is_ordered(function: &Function) -> bool {
+    let is_order = |clause: &FunctionArgumentClause| matches!(clause, FunctionArgumentClause::OrderBy(_));
+    matches!(&function.args, FunctionArguments::List(list) if list.clauses.iter().any(is_order))
 }
 
 /// Whether an aggregate is called over what is asked of a window with a pattern.

@@ -457,6 +457,17 @@ pub(super) fn batch_orders() -> Outcome {
         let both = "SELECT string_agg(DISTINCT CAST(m AS STRING), ',' ORDER BY CAST(m AS STRING) DESC),
                     array_to_string(array_agg(DISTINCT m ORDER BY m), ',') FROM w";
         expect(both, &read(&session, both)?, &["2,1,0,0,1,2"])?;
+        let floats = "SELECT id, sum(d) OVER w, avg(d) OVER w, var_pop(d) OVER w FROM (
+                        SELECT id, CASE id WHEN 2 THEN 1e20 WHEN 4 THEN 'Infinity'::DOUBLE ELSE id END AS d FROM v WHERE id < 7) AS q
+                      WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";
+        let rows = read(&session, floats)?;
+        expect(floats, &[rows[0].clone(), rows[5].clone()], &["1,1.0,1.0,0.0", "6,11.0,5.5,0.25"])?;
+        let floats = "SELECT m, min(d), max(d) FROM (
+                        SELECT m, CASE m WHEN 0 THEN 'Infinity'::DOUBLE WHEN 1 THEN 'NaN'::DOUBLE ELSE '-Infinity'::DOUBLE END AS d FROM w) AS q GROUP BY m";
+        expect(floats, &read(&session, floats)?, &["0,inf,inf", "1,NaN,NaN", "2,-inf,-inf"])?;
+        let values =
+            "SELECT array_to_string(array_agg(DISTINCT id), ','), string_agg(DISTINCT CAST(id AS STRING), ',') FROM v";
+        expect(values, &read(&session, values)?, &["1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9"])?;
         let extremes = "SELECT max(a), min(a), max(a) FILTER (WHERE id <> 1) FROM v";
         expect(extremes, &read(&session, extremes)?, &["[NULL],[-1],[7]"])?;
         let sliding = "SELECT id, bool_or(b) OVER w, string_agg(CAST(id AS STRING), ',') OVER w FROM v WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";

@@ -91,6 +91,7 @@ impl Marker<'_> {
     fn unknown(&self, ident: &Ident) -> SqlError {
         let way_out = match nearest(&ident.value, self.clause.labels()) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
+            None if self.clause.labels().next().is_none() => "the pattern has none".to_owned(),
             None => format!("the pattern has {}", self.clause.labels().collect::<Vec<_>>().join(", ")),
         };
         let message =

@@ -2,13 +2,13 @@
 //! expressions, and numbers that have more digits than the argument.
 //!
 //! `LAG(x, n, d) OVER w` is `CASE WHEN LAG(1, n, 0) OVER w = 1 THEN LAG(x, n) OVER w ELSE d END`, which has the common type of both; of `IGNORE NULLS` that of
-//! the row, which has one, tells itself.
+//! the row, which has one, tells itself. `LAG(x, NULL)` is null, and `LAG(x, -n)` is `LEAD(x, n)`.
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, NullTreatment,
-    UnaryOperator, Value,
+    CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, Ident,
+    NullTreatment, ObjectName, UnaryOperator, Value,
 };
 
 use super::{Resolver, Scope};
@@ -22,19 +22,17 @@ impl Resolver<'_> {
         if !matches!(name.as_str(), "lag" | "lead") || function.over.is_none() {
             return Ok(None);
         }
+        // Back by less than nothing is forth: nulls are passed over in the direction that the name says.
+        let turned = turned(function, &name);
+        let is_turned = turned.is_some();
+        let function = turned.as_ref().unwrap_or(function);
+        let unchanged = || Ok(is_turned.then(|| Expr::Function(function.clone())));
         let FunctionArguments::List(list) = &function.args else { return Ok(None) };
         let plain = |arg: &FunctionArg| match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
             _ => None,
         };
-        let args: Option<Vec<Expr>> = list.args.iter().map(plain).collect();
-        let Some([value, offset, default]) = args.and_then(|args| <[Expr; 3]>::try_from(args).ok()) else {
-            return Ok(None);
-        };
-        let value_type = self.type_of(&value, scope).ok().flatten();
-        if is_kept(&default, value_type.as_ref()) {
-            return Ok(None);
-        }
+        let Some(args) = list.args.iter().map(plain).collect::<Option<Vec<Expr>>>() else { return unchanged() };
         let called_with = |args: Vec<Expr>| {
             let mut call = function.clone();
             if let FunctionArguments::List(list) = &mut call.args {
@@ -42,6 +40,25 @@ impl Resolver<'_> {
             }
             Expr::Function(call)
         };
+        let case = |condition: Expr, result: Expr, otherwise: Option<Expr>| Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: None,
+            conditions: vec![CaseWhen { condition, result }],
+            else_result: otherwise.map(Box::new),
+        };
+        // Of how many rows away is not known, nothing is: DataFusion takes it for 0.
+        if let [value, Expr::Value(offset), ..] = args.as_slice()
+            && offset.value == Value::Null
+        {
+            let never = Expr::Value(Value::Boolean(false).into());
+            return Ok(Some(case(never, called_with(vec![value.clone()]), None)));
+        }
+        let Ok([value, offset, default]) = <[Expr; 3]>::try_from(args) else { return unchanged() };
+        let value_type = self.type_of(&value, scope).ok().flatten();
+        if is_kept(&default, value_type.as_ref()) {
+            return unchanged();
+        }
         let ignores = FunctionArgumentClause::IgnoreOrRespectNulls(NullTreatment::IgnoreNulls);
         let ignores_nulls =
             function.null_treatment == Some(NullTreatment::IgnoreNulls) || list.clauses.contains(&ignores);
@@ -51,14 +68,22 @@ impl Resolver<'_> {
             true => Expr::IsNotNull(Box::new(found.clone())),
             false => equal(called_with(vec![number("1"), offset, number("0")]), number("1")),
         };
-        Ok(Some(Expr::Case {
-            case_token: AttachedToken::empty(),
-            end_token: AttachedToken::empty(),
-            operand: None,
-            conditions: vec![CaseWhen { condition, result: found }],
-            else_result: Some(Box::new(default)),
-        }))
+        Ok(Some(case(condition, found, Some(default))))
     }
+}
+
+/// `LAG(x, -n)` as `LEAD(x, n)`, and the other way round; `None`: the offset is none that is written with a sign.
+fn turned(function: &Function, name: &str) -> Option<Function> {
+    let mut turned = function.clone();
+    let FunctionArguments::List(list) = &mut turned.args else { return None };
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(offset)) = list.args.get_mut(1)? else { return None };
+    let Expr::UnaryOp { op: UnaryOperator::Minus, expr } = offset else { return None };
+    if !matches!(&**expr, Expr::Value(value) if matches!(value.value, Value::Number(..))) {
+        return None;
+    }
+    *offset = expr.as_ref().clone();
+    turned.name = ObjectName::from(vec![Ident::new(if name == "lag" { "lead" } else { "lag" })]);
+    Some(turned)
 }
 
 /// Whether the default is a constant that is none the less for being of the type of the argument, where that is known.

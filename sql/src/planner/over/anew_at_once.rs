@@ -1,5 +1,5 @@
 //! Frames without some of their rows (`EXCLUDE ..`) in a query that is answered at once, and those that slide under an aggregate from which
-//! DataFusion can take no row back (`bool_or(b) OVER (ORDER BY id ROWS 1 PRECEDING)`): it has neither, so the aggregate becomes a window function
+//! DataFusion can take no row back (`bool_or(b) OVER (ORDER BY id ROWS 1 PRECEDING)`, sums of floats): it has neither, so the aggregate becomes a window function
 //! that aggregates what each row sees anew.
 
 use std::ops::Range;
@@ -49,7 +49,7 @@ pub(super) fn of_all_rows(function: &WindowFunction, input: &DFSchema) -> DataFu
     Ok(Some(LogicalExpr::from(function)))
 }
 
-/// Whether the frame of an aggregate loses rows, and DataFusion's accumulator cannot take them back.
+/// Whether the frame of an aggregate loses rows, and DataFusion's accumulator cannot take them back, or not exactly.
 fn cannot_slide(function: &WindowFunction, input: &DFSchema) -> DataFusionResult<bool> {
     let WindowFunctionDefinition::AggregateUDF(udf) = &function.fun else { return Ok(false) };
     let params = &function.params;
@@ -67,8 +67,12 @@ fn cannot_slide(function: &WindowFunction, input: &DFSchema) -> DataFusionResult
     }
     let schema = Arc::new(Schema::new(fields));
     let ignores_nulls = params.null_treatment == Some(NullTreatment::IgnoreNulls);
-    let aggregate = aggregate(Arc::clone(udf), exprs, schema, params.distinct, ignores_nulls)?;
-    Ok(aggregate.create_sliding_accumulator().is_err())
+    let aggregate = aggregate(Arc::clone(udf), exprs, Arc::clone(&schema), params.distinct, ignores_nulls)?;
+    // What is added to a sum of floats and taken off again leaves something behind: a rest, or all of it after an infinity.
+    let is_exact = matches!(udf.name(), "min" | "max" | "count")
+        || matches!(udf.name(), "sum" | "avg") && !schema.fields().iter().any(|field| field.data_type().is_floating());
+    let sums_floats = aggregate.field().data_type().is_floating() && !is_exact;
+    Ok(sums_floats || aggregate.create_sliding_accumulator().is_err())
 }
 
 /// An aggregate over frames whose rows it sees anew for each row, without those that are excluded. Its arguments are those of the aggregate and, last, the condition of a `FILTER`.
