@@ -275,6 +275,19 @@ fn resumed() -> Result<(), String> {
     )?;
     shows(resume("SELECT * FROM big NATURAL JOIN sums"), &["c,5"], &[])?;
     resume("INSERT INTO nowhere SELECT 1").says(1, &["table `nowhere` is not known"])?;
+    // What names mean is kept, also where no view changes.
+    shows(
+        resume("CREATE VIEW twice AS SELECT k, s * 2 AS d FROM sums; SELECT * FROM twice WHERE d > 5"),
+        &["a,8", "c,10"],
+        &[],
+    )?;
+    shows(
+        resume("CREATE OR REPLACE VIEW twice AS SELECT k, s * 3 AS d FROM sums; SELECT * FROM twice WHERE d > 13"),
+        &["c,15"],
+        &[],
+    )?;
+    shows(resume("SELECT * FROM twice WHERE d > 13"), &["c,15"], &["this pipeline is complete"])?;
+    resume("DROP VIEW twice").says(0, &[])?;
     // What is complete is said once more, and was not stopped.
     shows(resume("SUBSCRIBE TO big"), &["+I,c"], &[])?;
     // Where the last view was dropped another one begins.

@@ -191,7 +191,10 @@ impl Session {
     }
 
     fn run(&self, prepared: Prepared) -> Result<Execution> {
-        let Prepared { tables, job, text, wanted, views } = prepared;
+        let Prepared { tables, job, text, wanted, views, definitions } = prepared;
+        if let (Some(definitions), Some(store)) = (definitions, &self.inner.store) {
+            JobObject::new(&definitions, &self.providers().columns).write(store.as_ref())?;
+        }
         let mut notices: Vec<String> =
             job.iter().flat_map(|job| &job.notices).map(|notice| notice.message.clone()).collect();
         let time_zone = self.settings().text(settings::SQL_TIME_ZONE).to_owned();

@@ -95,6 +95,8 @@ pub struct Prepared {
     pub text: String,
     pub(super) wanted: Vec<Wanted>,
     pub(super) views: Option<Vec<Kept>>,
+    /// All definitions so far, where there are new ones beside views that run on as they are.
+    pub(super) definitions: Option<String>,
 }
 
 impl Session {
@@ -109,7 +111,8 @@ impl Session {
             }
             self.prepare_statement(index + 1, statement, &mut queries)?;
         }
-        self.plan_queries(queries, text, known)
+        let names = statements.iter().any(names);
+        self.plan_queries(queries, text, (known, names))
     }
 
     /// Runs a definition or setting, and takes a query in.
@@ -275,12 +278,14 @@ impl Session {
         Ok(())
     }
 
-    /// Plans what a text asks for. `known`: how many definitions there were before it.
-    fn plan_queries(&self, queries: Queries, text: &str, known: usize) -> Result<Prepared> {
+    /// Plans what a text asks for. `known`: how many definitions there were before it; `names`: whether it gives names a meaning.
+    fn plan_queries(&self, queries: Queries, text: &str, (known, names): (usize, bool)) -> Result<Prepared> {
         let Queries { planned, tables, wanted, views, at_end, .. } = queries;
         let Some(mut kept) = views else {
             let job = if planned.is_empty() { None } else { Some(self.plan(&planned)?) };
-            return Ok(Prepared { tables, job, text: text.to_owned(), wanted, views: None });
+            let is_kept = names && self.inner.views.current().is_some();
+            let definitions = is_kept.then(|| self.definitions_with(&self.inner.views.kept()));
+            return Ok(Prepared { tables, job, text: text.to_owned(), wanted, views: None, definitions });
         };
         for (number, statement, catalog) in planned {
             kept.push(view_statements::query(number, statement, catalog)?);
@@ -301,14 +306,17 @@ impl Session {
         // A first text is kept as it is, so that it can be replayed.
         let text = match known {
             0 => text.to_owned(),
-            _ => {
-                let queries = kept.iter().filter(|kept| kept.view.is_none()).map(|kept| kept.statement.text.clone());
-                let mut texts = self.state().definitions.clone();
-                texts.extend(queries);
-                texts.join(";\n")
-            }
+            _ => self.definitions_with(&kept),
         };
-        Ok(Prepared { tables, job, text, wanted, views: Some(kept) })
+        Ok(Prepared { tables, job, text, wanted, views: Some(kept), definitions: None })
+    }
+
+    /// All definitions so far, and the queries that run beside views: what makes the views again.
+    fn definitions_with(&self, kept: &[Kept]) -> String {
+        let queries = kept.iter().filter(|kept| kept.view.is_none()).map(|kept| kept.statement.text.clone());
+        let mut texts = self.state().definitions.clone();
+        texts.extend(queries);
+        texts.join(";\n")
     }
 
     /// The statements of the views' pipeline, as the text so far has them.
@@ -401,6 +409,11 @@ fn defines(statement: &Statement) -> bool {
             | StatementKind::Set { .. }
             | StatementKind::Reset { .. }
     )
+}
+
+/// Whether a statement gives a name a meaning, or takes it; settings are those of a session.
+fn names(statement: &Statement) -> bool {
+    defines(statement) && !matches!(statement.kind, StatementKind::Set { .. } | StatementKind::Reset { .. })
 }
 
 /// Whether a statement creates, replaces or drops a materialized view, or exchanges a model that views may ask.

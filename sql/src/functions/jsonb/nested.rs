@@ -177,7 +177,7 @@ mod tests {
         ];
         assert_eq!(
             read(&texts, to, false).expect("they fit"),
-            ["(7, 2026-01-02T03:04:05, {a=1, b=NULL}, [(x, 2), NULL])", "(9007199254740993, NULL, NULL, NULL)", "NULL"]
+            ["(7, 2026-01-02 03:04:05, {a=1, b=NULL}, [(x, 2), NULL])", "(9007199254740993, NULL, NULL, NULL)", "NULL"]
         );
         assert_eq!(read(&[r#"{"a": 2.5, "b": 1e3}"#], "ROW<a INT, b BIGINT>", false).expect("they fit"), ["(3, 1000)"]);
         assert_eq!(read(&[r#"{"1": {"x": [1]}}"#], "MAP<INT, STRING>", false).expect("it fits"), [r#"{1={"x":[1]}}"#]);
