@@ -133,7 +133,7 @@ pub(crate) fn tell(message: &str) -> Told {
 
 /// An aggregate is called over the value of an `OVER`.
 pub(crate) const AGGREGATE_OF_WINDOW: &str = "an aggregate of groups takes no value of an `OVER`; compute that in a query of its own: `SELECT SUM(x) FROM (SELECT .. OVER (..) AS x \
-             FROM t)`";
+     FROM t)`";
 
 /// The text up to a struct of Rust, `Name { ..`, which says nothing to a user.
 fn without_struct(text: &str) -> String {

@@ -39,6 +39,7 @@ use libtest_mimic::{Arguments, Trial};
 mod approximate;
 mod backtest;
 mod bad_input;
+mod bench_command;
 mod changelog;
 mod command;
 mod crash;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
     trials.extend(changelog::trials());
     trials.extend(crash::trials());
     trials.extend(bad_input::trials());
+    trials.extend(bench_command::trials());
     trials.extend(command::trials());
     trials.extend(backtest::trials());
     trials.extend(state_folder::trials());

@@ -66,6 +66,7 @@ struct Settings {
     clock: Clock,
 }
 
+/// Whether there is an INTERVAL in a type.
 fn has_interval(data_type: &DataType) -> bool {
     match data_type {
         DataType::Interval(_) => true,
@@ -100,7 +101,8 @@ impl FilesystemSinkFactory {
         let interval = table.schema.fields().iter().find(|field| has_interval(field.data_type()));
         if let (Format::Parquet(_), Some(field)) = (&format, interval) {
             return Err(table.schema_error(format!(
-                "column `{}` is, or holds, an INTERVAL, which no Parquet file is written with; cast it to STRING, or write 'format' = 'arrow'",
+                "column `{}` is, or holds, an INTERVAL, which no Parquet file is written with; cast it to STRING, or \
+                 write 'format' = 'arrow'",
                 field.name()
             )));
         }
@@ -480,7 +482,8 @@ impl FilesystemSink {
         if let Some(before) = transaction.format.as_deref().filter(|before| *before != now) {
             return Err(EngineError::Checkpoint {
                 message: format!(
-                    "sink `{0}` wrote its files as `{before}` so far, and 'format' is `{now}` now: {1} would hold both; change it back, or start over with --fresh and another 'path'",
+                    "sink `{0}` wrote its files as `{before}` so far, and 'format' is `{now}` now: {1} would hold both; change it \
+                     back, or start over with --fresh and another 'path'",
                     self.settings.table,
                     self.settings.root.path(),
                 ),

@@ -267,7 +267,8 @@ impl Manifest {
         let what = match (unknown_source, unknown_operator) {
             (Some(table), _) => format!("it read table `{table}` in another way, or another table of that name"),
             (_, Some(operator)) => format!(
-                "its operator {operator} is not in this query (where an 'eagre.state.ttl' was set or is set now, the operators that keep it are others)"
+                "its operator {operator} is not in this query (where an 'eagre.state.ttl' was set or is set now, the operators \
+                 that keep it are others)"
             ),
             _ if missing => "this query has operators that it knows nothing of".to_owned(),
             _ if unknown_sink || missing_sink => "it wrote its rows elsewhere, or other columns of them".to_owned(),

@@ -29,16 +29,19 @@ pub(crate) fn is_array(data_type: &DataType) -> bool {
     matches!(data_type, DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..))
 }
 
+/// Whether values are arrays or rows.
+pub(crate) fn is_nested(data_type: &DataType) -> bool {
+    is_array(data_type) || matches!(data_type, DataType::Struct(_))
+}
+
 /// Whether there are values in an array or a row that have no key there: JSON, and maps.
 pub(crate) fn has_no_key(data_type: &DataType) -> bool {
+    let lacks_one = |inner: &DataType| matches!(inner, DataType::Union(..) | DataType::Map(..)) || has_no_key(inner);
     match data_type {
         DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => {
-            let inner = inner.data_type();
-            matches!(inner, DataType::Union(..) | DataType::Map(..)) || has_no_key(inner)
+            lacks_one(inner.data_type())
         }
-        DataType::Struct(fields) => fields.iter().any(|field| {
-            matches!(field.data_type(), DataType::Union(..) | DataType::Map(..)) || has_no_key(field.data_type())
-        }),
+        DataType::Struct(fields) => fields.iter().any(|field| lacks_one(field.data_type())),
         _ => false,
     }
 }
@@ -51,9 +54,9 @@ pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
     // Of the value itself whoever sorts says where nulls are.
     let ascending = SortOptions { descending: false, nulls_first: false };
     let converter = RowConverter::new(vec![SortField::new_with_options(values.data_type().clone(), ascending)])?;
-    let rows = converter.convert_columns(&[canonical_values(values)])?;
-    let keys = rows.iter().enumerate().map(|(row, key)| values.is_valid(row).then(|| key.as_ref().to_vec()));
-    Ok(Arc::new(keys.collect::<Vec<_>>().iter().map(Option::as_deref).collect::<BinaryArray>()))
+    let keys = converter.convert_columns(&[canonical_values(values)])?.try_into_binary()?;
+    let (offsets, bytes, _) = keys.into_parts();
+    Ok(Arc::new(BinaryArray::try_new(offsets, bytes, values.nulls().cloned())?))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use datafusion::logical_expr::{
 
 use super::expr::strip_alias;
 use crate::error::Result;
-use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array};
+use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array, is_nested};
 
 /// Has sorts and aggregates keep to the orders that are asked for.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -32,7 +32,7 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Sort(mut sort) => {
             let mut changed = false;
             for by in &mut sort.expr {
-                if is_nested(&by.expr, sort.input.schema())? {
+                if has_key(&by.expr, sort.input.schema())? {
                     by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
                     changed = true;
                 }
@@ -58,16 +58,16 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(rewritten.data)
 }
 
-fn is_nested(expr: &Expr, schema: &DFSchema) -> DataFusionResult<bool> {
+fn has_key(expr: &Expr, schema: &DFSchema) -> DataFusionResult<bool> {
     let data_type = expr.get_type(schema)?;
-    Ok((is_array(&data_type) || matches!(data_type, DataType::Struct(_))) && !has_no_key(&data_type))
+    Ok(is_nested(&data_type) && !has_no_key(&data_type))
 }
 
 /// A call that keeps to its order; `None`: it does.
 fn aggregate(call: &AggregateFunction, schema: &DFSchema) -> DataFusionResult<Option<AggregateFunction>> {
     let params = &call.params;
     match (call.func.name(), params.args.as_slice()) {
-        ("min" | "max", [value]) if is_nested(value, schema)? => {
+        ("min" | "max", [value]) if has_key(value, schema)? => {
             let known = params.filter.iter().map(|filter| filter.as_ref().clone());
             let known = known.chain([value.clone().is_not_null()]).reduce(Expr::and).map(Box::new);
             let by = ORDER_KEY.call(vec![value.clone()]).sort(call.func.name() == "min", false);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort};
 use eagre_engine::operator::over::OrderKey;
@@ -13,7 +13,7 @@ use super::expr::strip_alias;
 use super::lower::{Lowering, Stream};
 use super::rank::numbers;
 use crate::error::{Result, SqlError};
-use crate::functions::order_key::{self, is_array};
+use crate::functions::order_key::{self, is_nested};
 
 /// What is done with the whole result before it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +78,7 @@ impl FinalSort {
         for key in &self.keys {
             let values = rows.column(key.column);
             // Where nulls are is said of arrays and rows, and not of what is in them.
-            let is_nested = is_array(values.data_type()) || matches!(values.data_type(), DataType::Struct(_));
-            let values = if is_nested { order_key::keys(values)? } else { Arc::clone(values) };
+            let values = if is_nested(values.data_type()) { order_key::keys(values)? } else { Arc::clone(values) };
             let options = Some(SortOptions { descending: key.descending, nulls_first: key.nulls_first });
             sort.push(SortColumn { values, options });
         }

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Logic
 
 use super::expr::short_text;
 use crate::functions::json_plain;
-use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array};
+use crate::functions::order_key::{ORDER_KEY, has_no_key, is_nested};
 
 /// Puts the one way of writing where it matters.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -114,8 +114,7 @@ fn inside(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             // By arrays and rows the aggregates that look for one value, and no others, would go by `<`.
             if matches!(function.func.name(), "first_value" | "last_value") {
                 for by in &mut function.params.order_by {
-                    let data_type = by.expr.get_type(schema)?;
-                    if is_array(&data_type) || matches!(data_type, DataType::Struct(_)) {
+                    if is_nested(&by.expr.get_type(schema)?) {
                         by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
                         changed = true;
                     }

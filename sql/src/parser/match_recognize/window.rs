@@ -20,7 +20,8 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use eagre_patterns::VariableSet;
 
 use self::places::{
-    Places, begins_subquery, depth, quoted, select_around, sql, start_of_call, take_null_treatment, text_of,
+    Places, begins_subquery, depth, is_same_name, quoted, select_around, sql, start_of_call, take_null_treatment,
+    text_of,
 };
 use super::clause::{Emits, WINDOW_ROWS, begins_pattern, measure};
 use super::order::plain;
@@ -386,13 +387,7 @@ impl<'t> Rewrite<'t> {
 
     /// Whether a token is the name of the window.
     fn is_name(&self, token: &Token) -> bool {
-        match (token, &self.tokens[self.window.open - 2].token) {
-            (Token::Word(asked), Token::Word(name)) => match asked.quote_style.or(name.quote_style) {
-                Some(_) => asked.value == name.value,
-                None => asked.value.eq_ignore_ascii_case(&name.value),
-            },
-            _ => false,
-        }
+        is_same_name(token, &self.tokens[self.window.open - 2].token)
     }
 
     /// Refuses `OVER (w ..)`, `v AS (w ..)`: the window has a frame, which another one made of it would lose (ISO/IEC 9075-2, 7.15).

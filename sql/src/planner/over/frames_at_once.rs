@@ -19,25 +19,18 @@ use super::frame::is_session;
 use super::session_at_once::Sessions;
 use crate::planner::expr::strip_alias;
 
-/// `LEAD(v, n) IGNORE NULLS` of more than one row as `NTH_VALUE` of what is behind the row, and `LAG(v, -n)`, which is the same; `None`: it is
-/// another call.
+/// `LEAD(v, n) IGNORE NULLS` of more than one row as `NTH_VALUE` of what is behind the row; `None`: it is another call. (`LAG(v, -n)` is written so
+/// where names are resolved.)
 fn nth_behind(function: &WindowFunction) -> DataFusionResult<Option<LogicalExpr>> {
     let params = &function.params;
     let WindowFunctionDefinition::WindowUDF(udf) = &function.fun else { return Ok(None) };
-    let ("lead" | "lag", Some(NullTreatment::IgnoreNulls), [value, offset, ..]) =
+    let ("lead", Some(NullTreatment::IgnoreNulls), [value, offset, ..]) =
         (udf.name(), params.null_treatment, params.args.as_slice())
     else {
         return Ok(None);
     };
     let LogicalExpr::Literal(offset, _) = strip_alias(offset) else { return Ok(None) };
-    let rows = match (offset.cast_to(&DataType::Int64)?, udf.name()) {
-        (ScalarValue::Int64(Some(rows)), "lag") => rows.saturating_neg(),
-        (ScalarValue::Int64(Some(rows)), _) => rows,
-        _ => return Ok(None),
-    };
-    if rows < 2 {
-        return Ok(None);
-    }
+    let ScalarValue::Int64(Some(rows @ 2..)) = offset.cast_to(&DataType::Int64)? else { return Ok(None) };
     let behind = WindowFrame::new_bounds(
         WindowFrameUnits::Rows,
         WindowFrameBound::Following(ScalarValue::UInt64(Some(1))),

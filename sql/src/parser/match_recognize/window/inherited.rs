@@ -4,7 +4,7 @@
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
 use super::Window;
-use super::places::{Places, select_around};
+use super::places::{Places, is_same_name, select_around};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::{closing_of, is_word};
 
@@ -47,15 +47,11 @@ pub(super) fn written_out(tokens: &[TokenWithSpan], window: Window) -> Result<Op
 
 /// What stands in the parentheses of the window that `name` names, in the `WINDOW` clause of the same `SELECT`.
 fn definition_of(tokens: &[TokenWithSpan], window: Window, name: usize) -> Option<&[TokenWithSpan]> {
-    let Token::Word(asked) = &tokens[name].token else { return None };
     let (select, end) = select_around(tokens, window.open)?;
     let mut at_top = Places::new(tokens, select + 1, end);
     at_top.by_ref().find(|place| is_word(&tokens[*place].token, "WINDOW"))?;
     let found = at_top.find(|place| {
-        let is_it = matches!(&tokens[*place].token, Token::Word(word) if match asked.quote_style.or(word.quote_style) {
-            Some(_) => word.value == asked.value,
-            None => word.value.eq_ignore_ascii_case(&asked.value),
-        });
+        let is_it = is_same_name(&tokens[*place].token, &tokens[name].token);
         let defines = tokens.get(place + 1).is_some_and(|token| is_word(&token.token, "AS"));
         is_it && defines && tokens.get(place + 2).is_some_and(|token| token.token == Token::LParen)
     })?;

@@ -44,6 +44,17 @@ pub(super) fn depth(tokens: &[TokenWithSpan]) -> usize {
     tokens.iter().fold(0, |depth, token| depth_after(depth, &token.token))
 }
 
+/// Whether two tokens are one name.
+pub(super) fn is_same_name(a: &Token, b: &Token) -> bool {
+    match (a, b) {
+        (Token::Word(a), Token::Word(b)) => match a.quote_style.or(b.quote_style) {
+            Some(_) => a.value == b.value,
+            None => a.value.eq_ignore_ascii_case(&b.value),
+        },
+        _ => false,
+    }
+}
+
 /// Whether a parenthesis at a place is the one of a subquery.
 pub(super) fn begins_subquery(tokens: &[TokenWithSpan], place: usize) -> bool {
     let begins = |token: &TokenWithSpan| ["SELECT", "WITH"].iter().any(|word| is_word(&token.token, word));
