@@ -211,8 +211,8 @@ pub fn canonical_values(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// Whether equal values of a type may differ in their bytes.
-fn has_other_forms(data_type: &DataType) -> bool {
+/// Whether equal values of a type may differ in their bytes, so that [`canonical_values`] has something to do.
+pub fn has_other_forms(data_type: &DataType) -> bool {
     match data_type {
         DataType::Struct(fields) => fields.iter().any(|field| has_other_forms(field.data_type())),
         DataType::List(item) => has_other_forms(item.data_type()),

@@ -32,7 +32,7 @@ mod word;
 
 pub(crate) use self::ahead::{AHEAD, look_ahead};
 pub(crate) use self::columns::{bytes_column, is_bytes};
-pub use self::columns::{canonical_values, with_types};
+pub use self::columns::{canonical_values, has_other_forms, with_types};
 pub(crate) use self::row::KeyWords;
 
 /// The distinct rows of some key columns, each with a slot.

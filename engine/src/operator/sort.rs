@@ -12,6 +12,7 @@ use super::over::OrderKey;
 use super::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter};
 use crate::delta::{Delta, take_batch};
 use crate::error::{EngineError, Result};
+use crate::keys::canonical_values;
 use crate::rows::{RowLog, Rows};
 use crate::time::WATERMARK_MAX;
 
@@ -73,8 +74,9 @@ fn sorted(rows: &RecordBatch, order: &[OrderKey]) -> Result<RecordBatch> {
     if order.is_empty() {
         return Ok(rows.clone());
     }
-    let keys =
-        order.iter().map(|key| SortColumn { values: Arc::clone(rows.column(key.column)), options: Some(key.options) });
+    let keys = order
+        .iter()
+        .map(|key| SortColumn { values: canonical_values(rows.column(key.column)), options: Some(key.options) });
     take_batch(rows, &lexsort_to_indices(&keys.collect::<Vec<_>>(), None)?)
 }
 

@@ -96,6 +96,11 @@ static LENGTH_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Definition { name: "__interval_length", params: &[Param::Any], optional: 0, returns, invoke: lengths }.udf()
 });
 
+/// By which intervals are put in order.
+pub(crate) fn length_of(interval: Expr) -> Expr {
+    LENGTH_FUNCTION.call(vec![interval])
+}
+
 /// Nanoseconds: the longest interval has more than a BIGINT counts.
 const LENGTH: DataType = DataType::Decimal128(38, 0);
 
@@ -125,7 +130,7 @@ pub(super) fn compared(left: (&Expr, &DataType), op: Operator, right: (&Expr, &D
         }
         _ => None,
     };
-    let of_length = |expr: &Expr| LENGTH_FUNCTION.call(vec![expr.clone()]);
+    let of_length = |expr: &Expr| length_of(expr.clone());
     match (plain(left), plain(right)) {
         (Some(plain_left), Some(plain_right)) if plain_left == *left.0 && plain_right == *right.0 => None,
         (Some(plain_left), Some(plain_right)) => Some(binary_expr(plain_left, op, plain_right)),

@@ -3,7 +3,7 @@
 //! A day is 24 hours and a month 30 days where one is made the other. `AGE` counts as people do: whole years, months and days from the earlier time on, a
 //! month being as long as the one in the calendar that it passes.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, IntervalMonthDayNanoArray};
 use arrow::compute::cast;
@@ -12,6 +12,7 @@ use arrow::datatypes::{
 };
 use chrono::{DateTime, Datelike, NaiveDateTime, Timelike};
 use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::logical_expr::ScalarUDF;
 
 use super::definition::{Call, Definition, Param};
 
@@ -47,6 +48,18 @@ pub(super) fn definitions() -> Vec<Definition> {
         Definition::new("justify_interval", &[Param::Interval], interval, |call| justified(call, justify_interval)),
     ]
 }
+
+/// The same interval with each 24 hours as a day, where there is room for them.
+pub(crate) static HOURS_AS_DAYS: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let returns = |_: &[DataType]| DataType::Interval(IntervalUnit::MonthDayNano);
+    let invoke = |call: &Call| {
+        let intervals = call.array(0)?;
+        let days = |interval| justify_hours(interval).unwrap_or(interval);
+        let days = intervals.as_primitive::<IntervalMonthDayNanoType>().unary::<_, IntervalMonthDayNanoType>(days);
+        Ok(Arc::new(days) as ArrayRef)
+    };
+    Definition { name: "__hours_as_days", params: &[Param::Interval], optional: 0, returns, invoke }.udf()
+});
 
 fn make_interval(call: &Call) -> Result<ArrayRef> {
     let wholes = (0..6).map(|part| call.integer_or(part, 0)).collect::<Result<Vec<_>>>()?;

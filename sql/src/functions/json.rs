@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, ListBuilder, StringViewArray, StringViewBuilder, UnionArray};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{and, is_not_null, is_null};
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -15,6 +17,8 @@ use serde_json::Value;
 use super::definition::{Call, Definition, Param};
 use super::json_path::{Found, Path};
 
+/// `__json_returning(text, value, otherwise)`: the value, which is the text as another type; where the text is none of it, the other one.
+pub(crate) const JSON_RETURNING: &str = "__json_returning";
 /// `__json_texts(array)`: an array of JSON as one of texts.
 pub(crate) const JSON_TEXTS: &str = "__json_texts";
 
@@ -41,6 +45,16 @@ pub(crate) fn definitions() -> Vec<Definition> {
             returns: |_| DataType::Boolean,
             invoke: json_exists,
         },
+        Definition::new(
+            JSON_RETURNING,
+            &[Param::Any, Param::Any, Param::Any],
+            |types| types[1].clone(),
+            |call| {
+                let (text, value, otherwise) = (call.array(0)?, call.array(1)?, call.array(2)?);
+                let is_none = and(&is_not_null(&text)?, &is_null(&value)?)?;
+                Ok(zip(&is_none, &otherwise, &value)?)
+            },
+        ),
         Definition::new(
             JSON_TEXTS,
             &[Param::Text],
@@ -122,7 +136,12 @@ fn json_query(call: &Call) -> Result<ArrayRef> {
         let value = match &row.found {
             Found::One(value) => Some((*value).clone()),
             Found::Several(values) => Some(Value::Array(values.iter().map(|value| (*value).clone()).collect())),
-            Found::Nothing | Found::Error => None,
+            // All of them are asked for by a wrapper.
+            Found::Unwrapped(values) if matches!(wrapper.as_str(), "conditional" | "unconditional") => {
+                let values = Value::Array(values.iter().map(|value| (*value).clone()).collect());
+                return Ok(Some(values.to_string()));
+            }
+            Found::Unwrapped(_) | Found::Nothing | Found::Error => None,
         };
         let value = value.filter(|value| !value.is_null()).map(|value| match (wrapper.as_str(), &value) {
             ("conditional", Value::Array(_)) => value,
@@ -131,7 +150,7 @@ fn json_query(call: &Call) -> Result<ArrayRef> {
         });
         let (is_empty, otherwise) = match value {
             Some(value @ (Value::Array(_) | Value::Object(_))) => return Ok(Some(value.to_string())),
-            None if !matches!(row.found, Found::Error) => (true, word(&on_empty, row.index)),
+            None if !matches!(row.found, Found::Error | Found::Unwrapped(_)) => (true, word(&on_empty, row.index)),
             _ => (false, word(&on_error, row.index)),
         };
         match otherwise.as_str() {
@@ -148,7 +167,7 @@ fn json_query(call: &Call) -> Result<ArrayRef> {
 fn json_exists(call: &Call) -> Result<ArrayRef> {
     let on_error = call.text(2)?;
     let rows = found(call, |row| match &row.found {
-        Found::One(_) => Ok(Some(true)),
+        Found::One(_) | Found::Unwrapped(_) => Ok(Some(true)),
         Found::Several(values) => Ok(Some(!values.is_empty())),
         Found::Nothing => Ok(Some(false)),
         Found::Error => match on_error.is_valid(row.index).then(|| on_error.value(row.index)) {

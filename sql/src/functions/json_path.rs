@@ -1,7 +1,8 @@
 //! Paths into JSON documents: `$.key[0]['other key']`, `$.items[*].price`, `strict $.key`.
 //!
-//! Without `strict`, what is not there is nothing, which `ON EMPTY` speaks of; with it, an error, which `ON ERROR` speaks of. A path with a `*` finds an
-//! array of what is there, whatever its mode, as in Flink: what one of several values lacks is no error.
+//! Without `strict`, what is not there is nothing, which `ON EMPTY` speaks of, a key is asked of the elements of an array, and what is no array is one of
+//! one element; with it, all that is an error, which `ON ERROR` speaks of (ISO/IEC 19075-6, 4.10). A path with a `*` finds an array of what is there,
+//! whatever its mode, as in Flink: what one of several values lacks is no error.
 
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub(super) enum Found<'a> {
     One(&'a Value),
     /// Of a path with a `*`.
     Several(Vec<&'a Value>),
+    /// More than one of the elements of an array that the path does not ask for.
+    Unwrapped(Vec<&'a Value>),
     Nothing,
     /// No JSON, or nothing where the path is strict.
     Error,
@@ -48,43 +51,55 @@ impl Path {
     }
 
     pub(super) fn find<'a>(&self, root: &'a Value) -> Found<'a> {
-        let Some(first_all) = self.steps.iter().position(|step| step == &Step::All) else {
-            return match (one(root, &self.steps), self.is_strict) {
-                (Some(value), _) => Found::One(value),
-                (None, false) => Found::Nothing,
-                (None, true) => Found::Error,
-            };
-        };
-        let (before, rest) = self.steps.split_at(first_all);
-        let Some(value) = one(root, before) else {
-            return if self.is_strict { Found::Error } else { Found::Nothing };
-        };
-        let mut values = vec![value];
-        for step in rest {
-            values = match step {
-                Step::All => values.into_iter().flat_map(children).collect(),
-                step => values.into_iter().filter_map(|value| one(value, std::slice::from_ref(step))).collect(),
-            };
+        let first_all = self.steps.iter().position(|step| step == &Step::All);
+        let mut values = vec![root];
+        for (place, step) in self.steps.iter().enumerate() {
+            let among_several = first_all.is_some_and(|first| place > first);
+            let mut next = Vec::with_capacity(values.len());
+            for value in values {
+                let before = next.len();
+                match self.is_strict {
+                    true => next.extend(strict(value, step)),
+                    false => lax(value, step, &mut next),
+                }
+                if self.is_strict && !among_several && step != &Step::All && next.len() == before {
+                    return Found::Error;
+                }
+            }
+            if next.is_empty() && first_all.is_none_or(|first| place < first) {
+                return Found::Nothing;
+            }
+            values = next;
         }
-        Found::Several(values)
+        match (first_all, values.as_slice()) {
+            (Some(_), _) => Found::Several(values),
+            (None, [value]) => Found::One(value),
+            (None, _) => Found::Unwrapped(values),
+        }
     }
 }
 
-fn children(value: &Value) -> Vec<&Value> {
-    match value {
-        Value::Array(values) => values.iter().collect(),
-        Value::Object(fields) => fields.values().collect(),
-        _ => vec![],
+fn strict<'a>(value: &'a Value, step: &Step) -> Vec<&'a Value> {
+    match step {
+        Step::Key(key) => value.as_object().and_then(|fields| fields.get(key)).into_iter().collect(),
+        Step::Index(index) => value.as_array().and_then(|values| values.get(*index)).into_iter().collect(),
+        Step::All => match value {
+            Value::Array(values) => values.iter().collect(),
+            Value::Object(fields) => fields.values().collect(),
+            _ => vec![],
+        },
     }
 }
 
-/// Along steps of which none is [`Step::All`].
-fn one<'a>(root: &'a Value, steps: &[Step]) -> Option<&'a Value> {
-    steps.iter().try_fold(root, |value, step| match step {
-        Step::Key(key) => value.as_object()?.get(key),
-        Step::Index(index) => value.as_array()?.get(*index),
-        Step::All => None,
-    })
+/// A key is asked of the elements of an array; what is no array is one of one element.
+fn lax<'a>(value: &'a Value, step: &Step, out: &mut Vec<&'a Value>) {
+    match (step, value) {
+        (Step::Key(_), Value::Array(values)) => out.extend(values.iter().flat_map(|value| strict(value, step))),
+        (Step::Index(0), Value::Object(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null) => {
+            out.push(value);
+        }
+        _ => out.extend(strict(value, step)),
+    }
 }
 
 fn steps(mut rest: &str) -> Option<Vec<Step>> {
@@ -152,6 +167,13 @@ mod tests {
             ("$.z[*]", Found::Nothing),
             ("strict $.z[*]", Found::Error),
             ("$.b[*]", Found::Nothing),
+            ("lax $.items.p", Found::Unwrapped(vec![&json!(1), &json!([2])])),
+            ("$.items.q", Found::Nothing),
+            ("strict $.items.p", Found::Error),
+            ("$.items[2].p[0]", Found::One(&json!(2))),
+            ("$.items[0][0].p[0]", Found::One(&json!(1))),
+            ("$.items[0].p[1]", Found::Nothing),
+            ("strict $.items[0].p[0]", Found::Error),
         ] {
             let parsed = Path::parse(path).unwrap_or_else(|error| panic!("{path}: {error}"));
             assert_eq!(parsed.find(&document), expected, "{path}");

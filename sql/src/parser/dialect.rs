@@ -258,8 +258,13 @@ impl Dialect for EagreDialect {
         match &parser.peek_token_ref().token {
             Token::Arrow | Token::LongArrow => Some(Ok(JSON_ACCESS_PRECEDENCE)),
             Token::Placeholder(text) if text == "?" => Some(Ok(self.prec_value(Precedence::PgOther))),
-            // As `<<` and `>>`, with which it goes from left to right in PostgreSQL.
-            Token::Sharp => Some(Ok(self.prec_value(Precedence::Caret))),
+            // As in PostgreSQL they bind alike, from the left on, and less than arithmetic.
+            Token::Pipe
+            | Token::Ampersand
+            | Token::Sharp
+            | Token::ShiftLeft
+            | Token::ShiftRight
+            | Token::StringConcat => Some(Ok(self.prec_value(Precedence::Pipe))),
             Token::Word(word) if is_word(word, "ISNULL") => Some(Ok(self.prec_value(Precedence::Is))),
             Token::Word(_) if interval_qualifier::follows(parser) => Some(Ok(self.prec_value(Precedence::DoubleColon))),
             _ => None,

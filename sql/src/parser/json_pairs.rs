@@ -1,4 +1,4 @@
-//! `JSON_OBJECT(KEY k VALUE v, ..)` and `JSON_OBJECTAGG(KEY k VALUE v)` with pairs as plain arguments, `k, v`: sqlparser takes no more than a name before
+//! `JSON_OBJECT(KEY k VALUE v, 'k' : v, ..)` and `JSON_OBJECTAGG(KEY k VALUE v)` with pairs as plain arguments, `k, v`: sqlparser takes no more than a name before
 //! `VALUE`.
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -43,6 +43,11 @@ fn rewrite_call(tokens: &mut [TokenWithSpan], first: usize, dropped: &mut Vec<us
                 dropped.push(place);
                 continue;
             }
+            Token::Colon if depth == 0 && !begins_pair && !begins_value => {
+                tokens[place].token = Token::Comma;
+                begins_value = true;
+                continue;
+            }
             token
                 if depth == 0
                     && is_word(token, "VALUE")
@@ -79,6 +84,8 @@ mod tests {
     fn pairs_are_arguments() {
         for (sql, meaning) in [
             ("JSON_OBJECT('a' VALUE 1)", "JSON_OBJECT('a', 1)"),
+            ("JSON_OBJECT('a' : 1, b : JSON_OBJECT('c' : NULL))", "JSON_OBJECT('a', 1, b, JSON_OBJECT('c', NULL))"),
+            ("JSON_OBJECTAGG(k : v::INT)", "JSON_OBJECTAGG(k, v::INT)"),
             ("JSON_OBJECT(KEY 'a' VALUE 1, KEY k VALUE v + 1)", "JSON_OBJECT('a', 1, k, v + 1)"),
             ("JSON_OBJECTAGG(KEY CAST(k AS STRING) VALUE value)", "JSON_OBJECTAGG(CAST(k AS STRING), value)"),
             ("JSON_OBJECT(key VALUE value, value VALUE key)", "JSON_OBJECT(key, value, value, key)"),

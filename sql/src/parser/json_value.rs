@@ -1,11 +1,12 @@
 //! `JSON_VALUE(j, path RETURNING INT DEFAULT 0 ON EMPTY NULL ON ERROR)` as a call of plain arguments: `SAFE_CAST(JSON_VALUE(j, path, CAST(0 AS STRING), NULL)
-//! AS INT)`. sqlparser has no place for most of it.
+//! AS INT)`. sqlparser has no place for most of it. What is there and is no `INT` is an error too, which `ON ERROR` speaks of.
 
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, TokenWithSpan, Word};
 
 use super::json_query;
 use crate::error::Result;
+use crate::functions::JSON_RETURNING;
 
 /// Rewrites all such calls, and those of [`json_query`].
 ///
@@ -116,13 +117,37 @@ impl Clauses {
     }
 
     fn written(&self, tokens: &[TokenWithSpan], call: usize, closing: usize) -> Vec<TokenWithSpan> {
-        let span = tokens[call].span;
-        let end = tokens[closing].span;
-        let mut out = vec![];
-        if self.returning.is_some() {
-            out.extend([word("SAFE_CAST", Keyword::SAFE_CAST, span), token(Token::LParen, span)]);
+        let text = self.text(tokens, call, closing);
+        let Some(returning) = &self.returning else { return text };
+        let (span, end) = (tokens[call].span, tokens[closing].span);
+        let cast = |function: TokenWithSpan, value: &[TokenWithSpan]| {
+            let mut out = vec![function, token(Token::LParen, span)];
+            out.extend(value.iter().cloned());
+            out.push(word("AS", Keyword::AS, end));
+            out.extend(tokens[returning.clone()].iter().cloned());
+            out.push(token(Token::RParen, end));
+            out
+        };
+        match &self.on_error {
+            Some(Otherwise::Error) => cast(word("CAST", Keyword::CAST, span), &text),
+            Some(Otherwise::Default(value)) => {
+                let mut out = vec![word(JSON_RETURNING, Keyword::NoKeyword, span), token(Token::LParen, span)];
+                out.extend(text.iter().cloned());
+                out.push(token(Token::Comma, end));
+                out.extend(cast(word("SAFE_CAST", Keyword::SAFE_CAST, span), &text));
+                out.push(token(Token::Comma, end));
+                out.extend(cast(word("CAST", Keyword::CAST, span), &tokens[value.clone()]));
+                out.push(token(Token::RParen, end));
+                out
+            }
+            Some(Otherwise::Null) | None => cast(word("SAFE_CAST", Keyword::SAFE_CAST, span), &text),
         }
-        out.extend(tokens[call..self.start].iter().cloned());
+    }
+
+    /// The call without `RETURNING`, whose defaults are texts.
+    fn text(&self, tokens: &[TokenWithSpan], call: usize, closing: usize) -> Vec<TokenWithSpan> {
+        let end = tokens[closing].span;
+        let mut out = tokens[call..self.start].to_vec();
         if self.on_empty.is_some() || self.on_error.is_some() {
             for otherwise in [&self.on_empty, &self.on_error] {
                 out.push(token(Token::Comma, end));
@@ -147,11 +172,6 @@ impl Clauses {
             }
         }
         out.push(tokens[closing].clone());
-        if let Some(data_type) = &self.returning {
-            out.push(word("AS", Keyword::AS, end));
-            out.extend(tokens[data_type.clone()].iter().cloned());
-            out.push(token(Token::RParen, end));
-        }
         out
     }
 }
@@ -184,7 +204,12 @@ mod tests {
             ),
             (
                 "JSON_VALUE(j, '$.a' RETURNING INT ERROR ON EMPTY DEFAULT 0 ON ERROR)",
-                "SAFE_CAST(JSON_VALUE(j, '$.a', NULL, CAST(0 AS STRING), 'empty') AS INT)",
+                "__json_returning(JSON_VALUE(j, '$.a', NULL, CAST(0 AS STRING), 'empty'), \
+                 SAFE_CAST(JSON_VALUE(j, '$.a', NULL, CAST(0 AS STRING), 'empty') AS INT), CAST(0 AS INT))",
+            ),
+            (
+                "JSON_VALUE(j, '$.a' RETURNING INT ERROR ON ERROR)",
+                "CAST(JSON_VALUE(j, '$.a', NULL, NULL, 'error') AS INT)",
             ),
             ("JSON_VALUE(j, '$.a' ERROR ON EMPTY ERROR ON ERROR)", "JSON_VALUE(j, '$.a', NULL, NULL, 'empty error')"),
         ] {

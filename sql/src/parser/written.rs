@@ -11,7 +11,7 @@ use super::ast::table_factor;
 use super::dialect::IS_JSON;
 use super::match_recognize::MATCH_FUNCTION;
 use super::{frame_exclusion, session_frame};
-use crate::functions::JSON_TEXTS;
+use crate::functions::{JSON_RETURNING, JSON_TEXTS};
 
 /// The text of an expression.
 pub(crate) fn written(expr: &Expr) -> String {
@@ -39,6 +39,13 @@ impl VisitorMut for AsWritten {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let text = match expr {
+            Expr::Function(function) if function.name.to_string() == JSON_RETURNING => {
+                // The value in the type that it is to have, as it was written.
+                arguments(function).and_then(|args| match args.as_slice() {
+                    [_, Expr::Identifier(written), _] => Some(written.value.clone()),
+                    _ => None,
+                })
+            }
             Expr::Function(function) => is_json(function)
                 .or_else(|| json_value(function, None))
                 .or_else(|| json_query(function))
@@ -46,6 +53,12 @@ impl VisitorMut for AsWritten {
             Expr::UnaryOp { op: UnaryOperator::Not, expr: inner } => match inner.as_ref() {
                 // Its text, which is verbatim.
                 Expr::Identifier(test) if test.quote_style.is_none() => negated(&test.value),
+                _ => None,
+            },
+            Expr::Cast { kind: CastKind::Cast, expr: value, data_type, .. } => match value.as_ref() {
+                Expr::Identifier(call) if call.quote_style.is_none() && call.value.ends_with(" ERROR ON ERROR)") => {
+                    returning(&call.value, &data_type.to_string())
+                }
                 _ => None,
             },
             Expr::Cast { kind: CastKind::SafeCast, expr: value, data_type, .. } => match value.as_ref() {
@@ -213,6 +226,7 @@ mod tests {
             "JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY)",
             "JSON_VALUE(j, '$.a' DEFAULT 'x' ON EMPTY DEFAULT 'y' ON ERROR)",
             "JSON_VALUE(j, '$.a' RETURNING INT ERROR ON EMPTY DEFAULT 0 ON ERROR)",
+            "JSON_VALUE(j, '$.a' RETURNING INT DEFAULT 0 ON EMPTY ERROR ON ERROR)",
             "JSON_QUERY(j, '$.a' WITH CONDITIONAL WRAPPER EMPTY ARRAY ON EMPTY ERROR ON ERROR)",
             "JSON_QUERY(j, '$.a' RETURNING ARRAY<STRING> EMPTY OBJECT ON ERROR)",
             "JSON_QUERY(j, '$.a' RETURNING ARRAY<STRING>)",

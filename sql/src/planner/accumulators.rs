@@ -21,6 +21,7 @@ use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFuncti
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use eagre_engine::aggregate::{Accumulators, AggregateFunction, RowInfo, Slots};
+use eagre_engine::keys::canonical_values;
 use eagre_engine::{EngineError, Result};
 
 use super::aggregate::ORDERED_FUNCTIONS;
@@ -281,7 +282,7 @@ impl Accumulators for ForeignAccumulators {
         }
         let order_start = columns.len();
         let mut order: Vec<_> =
-            self.spec.order.iter().map(|key| (Arc::clone(&args[key.column]), key.options)).collect();
+            self.spec.order.iter().map(|key| (canonical_values(&args[key.column]), key.options)).collect();
         if self.spec.by_arrival {
             let ordinals =
                 rows.ordinals.ok_or_else(|| EngineError::bug("an ordered aggregate without arrival numbers"))?;

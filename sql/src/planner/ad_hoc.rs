@@ -23,11 +23,13 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::ad_hoc_keys;
 use super::ad_hoc_orders;
 use super::at_once::{self, UnkeyedPlanner};
 use super::context::{CatalogTable, PlanContext};
 use super::logical::{self, is_random, volatile_calls};
 use super::materialized::{view_of, views_in};
+use super::nearest;
 use super::oracle::executable;
 use crate::catalog::{Catalog, MatchSettings, Relation};
 use crate::error::{Result, SqlError};
@@ -74,6 +76,7 @@ pub fn plan(catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> 
         return Err(SqlError::plan(message, emit.location));
     }
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
+    nearest::check_at_once(&plan)?;
     let (time_zone, match_settings) = (catalog.time_zone().to_owned(), catalog.match_settings().clone());
     Ok(Some(AdHocQuery { plan, time_zone, match_settings, views }))
 }
@@ -127,11 +130,12 @@ impl AdHocQuery {
 
     fn executable(&self, tables: &ViewTables<'_>, clock_ms: i64) -> Result<LogicalPlan> {
         let plan = ad_hoc_orders::rewrite(at_one_time(self.plan.clone(), clock_ms)?)?;
-        executable(plan, |scan| {
+        let plan = executable(plan, |scan| {
             let view = view_of(scan).ok_or_else(|| SqlError::internal("a scan of no view"))?;
             let source = provider_as_source(tables(&view.name)?);
             LogicalPlanBuilder::scan(scan.table_name.clone(), source, scan.projection.clone())?.build()
-        })
+        })?;
+        ad_hoc_keys::rewrite(plan)
     }
 }
 

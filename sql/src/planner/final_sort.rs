@@ -7,6 +7,7 @@ use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices, take_record_ba
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, Sort};
+use eagre_engine::keys::canonical_values;
 use eagre_engine::operator::over::OrderKey;
 
 use super::expr::strip_alias;
@@ -78,7 +79,8 @@ impl FinalSort {
         for key in &self.keys {
             let values = rows.column(key.column);
             // Where nulls are is said of arrays and rows, and not of what is in them.
-            let values = if is_nested(values.data_type()) { order_key::keys(values)? } else { Arc::clone(values) };
+            let values =
+                if is_nested(values.data_type()) { order_key::keys(values)? } else { canonical_values(values) };
             let options = Some(SortOptions { descending: key.descending, nulls_first: key.nulls_first });
             sort.push(SortColumn { values, options });
         }

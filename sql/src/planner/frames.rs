@@ -20,9 +20,10 @@ use super::filters;
 use super::logical::volatile_calls;
 use crate::error::{Result, SqlError};
 
-/// Refuses such frames, and a `FILTER` that is no condition. Asked of the plan before its types are made to fit, while offsets are as they were written.
+/// Refuses such frames, a `FILTER` that is no condition, and groups of aggregates. Asked of the plan before its types are made to fit, while offsets are as they were written.
 pub(super) fn check_written(plan: &LogicalPlan) -> Result<()> {
     plan.apply_with_subqueries(|node| {
+        filters::check_groups(node)?;
         let schema = merge_schema(&node.inputs());
         for expr in node.expressions() {
             expr.apply(|expr| {

@@ -116,13 +116,31 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
             let default = column.default.as_ref();
             **cell = default.map_or_else(|| AstExpr::value(Value::Null), |default| default.ast.clone());
         }
-        write_digits(&column.data_type, cells);
+        match column.data_type {
+            DataType::Utf8 | DataType::Utf8View => write_texts(cells),
+            _ => write_digits(&column.data_type, cells),
+        }
     }
     Ok(query)
 }
 
 fn is_default(expr: &AstExpr) -> bool {
     matches!(expr, AstExpr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+/// Numbers beside texts for a column of texts, as they are written: a `VALUES` would read the texts as numbers.
+fn write_texts(mut cells: Vec<&mut AstExpr>) {
+    let is_text =
+        |cell: &AstExpr| matches!(cell, AstExpr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
+    if !cells.iter().any(|cell| is_text(cell)) {
+        return;
+    }
+    for cell in &mut cells {
+        if let Some((_, span)) = written_number(cell) {
+            let text = cell.to_string();
+            **cell = AstExpr::Value(Value::SingleQuotedString(text).with_span(span));
+        }
+    }
 }
 
 /// Numbers for a column of DECIMALs as such of their own digits, of one type that has room for all of them: of digits behind the column's scale

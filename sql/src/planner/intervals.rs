@@ -50,7 +50,8 @@ pub(super) fn of_constant(interval: &mut Interval) -> Result<Option<Expr>> {
         None => text.to_string(),
         Some(first) => format!("{text} {first}"),
     };
-    let as_it_stands = interval.last_field.is_none() && as_datafusion_reads(&written) == Some(read);
+    let has_precision = interval.leading_precision.is_some() || interval.fractional_seconds_precision.is_some();
+    let as_it_stands = interval.last_field.is_none() && !has_precision && as_datafusion_reads(&written) == Some(read);
     Ok(if as_it_stands { None } else { Some(constant(read)) })
 }
 

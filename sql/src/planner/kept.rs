@@ -16,6 +16,7 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use eagre_engine::aggregate::{Accumulators, AggregateFunction, RowInfo, Slots};
+use eagre_engine::keys::canonical_values;
 use eagre_engine::{EngineError, Result};
 
 use super::accumulators::{Arg, Foreign, ForeignSpec};
@@ -163,7 +164,7 @@ impl Accumulators for KeptRows {
     }
 
     fn update(&mut self, slots: &[u32], args: &[ArrayRef], rows: RowInfo<'_>) -> Result<()> {
-        let ordered = self.spec.order.iter().map(|key| Arc::clone(&args[key.column]));
+        let ordered = self.spec.order.iter().map(|key| canonical_values(&args[key.column]));
         let columns: Vec<ArrayRef> = ordered.chain(args.iter().cloned()).collect();
         let encoded = self.converter.convert_columns(&columns)?;
         for (row, slot) in slots.iter().enumerate() {

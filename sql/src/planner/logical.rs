@@ -39,8 +39,8 @@ use super::doubles::MeetAsDoubles;
 use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
-    casts, decorrelate, frames, group_unnest, grouping_sets, json_plain, limits, map_equality, misread, online,
-    outer_aggregates, over, predict, rank, single_value, ties, unkeyed,
+    casts, decorrelate, frames, group_unnest, grouping_sets, interval_keys, json_plain, limits, map_equality, misread,
+    online, outer_aggregates, over, predict, rank, single_value, ties, unkeyed,
 };
 use crate::error::Result;
 use crate::functions::volatile;
@@ -87,7 +87,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
         }
     };
     let plan = misread::in_lists::rewrite_plan(plan)?;
-    let plan = over::once::rewrite(json_plain::rewrite(plan)?)?;
+    let plan = over::once::rewrite(over::known_only::rewrite(json_plain::rewrite(interval_keys::rewrite(plan)?)?)?)?;
     let plan = grouping_sets::expand(map_equality::rewrite(plan)?)?;
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
     Ok(unkeyed::mark(volatile::number_call_sites(plan)?)?)

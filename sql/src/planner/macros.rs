@@ -98,6 +98,8 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ("regexp_substr", 2, "regexp_extract(__1, __2)"),
     ("rlike", 2, "regexp_like(__1, __2)"),
     ("sec", 1, "1 / cos(__1)"),
+    ("shiftleft", 2, "__1 << __2"),
+    ("shiftright", 2, "__1 >> __2"),
     ("sech", 1, "1 / cosh(__1)"),
     ("space", 1, "repeat(' ', __1)"),
     ("time_bucket", 2, "date_bin(__1, __2)"),
@@ -115,6 +117,24 @@ const TEMPLATES: &[(&str, usize, &str)] = &[
     ),
     ("zeroifnull", 1, "coalesce(__1, 0)"),
 ];
+
+/// Whether a function is an expression of others.
+pub(super) fn is_one(name: &str) -> bool {
+    TEMPLATES.iter().any(|(template, ..)| *template == name)
+}
+
+/// How many arguments a function takes that is an expression of others: `2 or 3 arguments`; none for a function that is no such.
+pub(super) fn counts_of(name: &str) -> Option<String> {
+    let counts: Vec<usize> =
+        TEMPLATES.iter().filter(|(template, ..)| *template == name).map(|(_, count, _)| *count).collect();
+    let last = *counts.last()?;
+    let all = counts.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ");
+    Some(match (last, all) {
+        (0, _) => "no argument, and no clauses".to_string(),
+        (1, all) => format!("{all} argument, and no clauses"),
+        (_, all) => format!("{all} arguments, and no clauses"),
+    })
+}
 
 /// The expression that a call is; none for a function that is no such.
 pub(super) fn expanded(name: &str, function: &Function) -> Option<Expr> {

@@ -12,7 +12,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
 
-use crate::functions::in_key_form;
+use crate::functions;
 
 /// Puts the entries of compared maps in order.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -39,21 +39,22 @@ fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Expr::BinaryExpr(mut binary)
             if matches!(binary.op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom) && of_maps(&binary.left) =>
         {
-            binary.left = Box::new(in_order(*binary.left));
-            binary.right = Box::new(in_order(*binary.right));
+            binary.left = Box::new(in_key_form(*binary.left));
+            binary.right = Box::new(in_key_form(*binary.right));
             Ok(Transformed::yes(Expr::BinaryExpr(binary)))
         }
         Expr::InList(mut list) if of_maps(&list.expr) => {
-            list.expr = Box::new(in_order(*list.expr));
-            list.list = list.list.into_iter().map(in_order).collect();
+            list.expr = Box::new(in_key_form(*list.expr));
+            list.list = list.list.into_iter().map(in_key_form).collect();
             Ok(Transformed::yes(Expr::InList(list)))
         }
         expr => Ok(Transformed::no(expr)),
     }
 }
 
-fn in_order(expr: Expr) -> Expr {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(in_key_form);
+/// The value as keys compare: the entries of maps in order.
+pub(super) fn in_key_form(expr: Expr) -> Expr {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(functions::in_key_form);
     FUNCTION.call(vec![expr])
 }
 

@@ -6,6 +6,7 @@
 //! and [`aggregate`] turn into operators.
 
 pub mod ad_hoc;
+mod ad_hoc_keys;
 mod ad_hoc_orders;
 pub(crate) mod context;
 pub(crate) mod function;
@@ -32,6 +33,7 @@ mod group_unnest;
 mod grouping_sets;
 mod guarded;
 mod insert;
+mod interval_keys;
 mod intervals;
 mod join;
 mod json_forms;
@@ -53,6 +55,7 @@ mod names;
 mod nearest;
 mod nested_unnest;
 mod not_null;
+mod one_way;
 pub(crate) mod online;
 pub mod oracle;
 mod outer_aggregates;

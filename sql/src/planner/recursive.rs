@@ -10,8 +10,10 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, JoinType, Result as DataFusionResult};
+use datafusion::datasource::DefaultTableSource;
+use datafusion::datasource::cte_worktable::CteWorkTable;
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Extension, Join, LogicalPlan, RecursiveQuery, TableScan,
     UserDefinedLogicalNodeCore,
@@ -21,7 +23,6 @@ use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeIndex, NodeKi
 use eagre_engine::operator::PORT_MAIN;
 use eagre_engine::operator::recursion::{RecursionFactory, RecursionSpec};
 
-use super::context::CatalogTable;
 use super::expr::strip_alias;
 use super::logical::volatile_calls;
 use super::lower::{Lowering, Stream, StreamColumn, engine};
@@ -29,6 +30,15 @@ use super::window;
 use crate::error::{Result, SqlError};
 use crate::functions::nested;
 use crate::types::sql_name;
+
+/// What a recursive part may do.
+const WAY: &str = "a recursive part may filter, compute and join the rows of the iteration before";
+
+/// Whether a table is the rows of the iteration before.
+fn is_work_table(scan: &TableScan) -> bool {
+    let provider = scan.source.downcast_ref::<DefaultTableSource>();
+    provider.is_some_and(|source| source.table_provider.downcast_ref::<CteWorkTable>().is_some())
+}
 
 /// Stands in a recursive part for what is an input of the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,11 +105,7 @@ impl Part<'_> {
     /// The scan of the rows of the iteration before.
     fn work_table<'p>(&self, plan: &'p LogicalPlan) -> Option<&'p TableScan> {
         match plan {
-            LogicalPlan::TableScan(scan)
-                if scan.source.downcast_ref::<CatalogTable>().is_none() && scan.table_name.table() == self.name =>
-            {
-                Some(scan)
-            }
+            LogicalPlan::TableScan(scan) if is_work_table(scan) && scan.table_name.table() == self.name => Some(scan),
             _ => None,
         }
     }
@@ -157,8 +163,10 @@ impl Part<'_> {
     }
 
     fn refused(&self, what: &str) -> SqlError {
-        let way = "a recursive part may filter, compute and join the rows of the iteration before; do the rest with the result";
-        SqlError::plan(format!("the recursive part of `{}` {what}; {way}", self.name), None)
+        SqlError::plan(
+            format!("the recursive part of `{}` {what}; {WAY}; do the rest with the result", self.name),
+            None,
+        )
     }
 }
 
@@ -324,7 +332,7 @@ fn all_exprs(plan: &LogicalPlan) -> Result<Vec<LogicalExpr>> {
     let mut exprs = vec![];
     plan.apply(|plan| {
         exprs.extend(plan.expressions());
-        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+        Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(exprs)
 }
@@ -344,6 +352,19 @@ pub(super) fn mark_types(part: &mut SetExpr) {
 /// # Errors
 /// A column of the recursive part is made another value by the type that it has in the first part.
 pub(super) fn check_types(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    plan.apply_with_subqueries(|node| match node {
+        LogicalPlan::RecursiveQuery(_) => Ok(TreeNodeRecursion::Jump),
+        // DataFusion takes the part for one that does not read itself.
+        LogicalPlan::TableScan(scan) if is_work_table(scan) => Err(SqlError::plan(
+            format!(
+                "the recursive part of `{0}` reads its own rows in a subquery alone; {WAY}, so write `JOIN {0} ON ..` for the subquery",
+                scan.table_name.table()
+            ),
+            None,
+        )
+        .into()),
+        _ => Ok(TreeNodeRecursion::Continue),
+    })?;
     let plan = plan.transform_up_with_subqueries(|plan| {
         let LogicalPlan::RecursiveQuery(query) = &plan else { return Ok(Transformed::no(plan)) };
         if let LogicalPlan::Projection(projection) = query.recursive_term.as_ref() {

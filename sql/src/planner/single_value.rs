@@ -20,13 +20,15 @@ use datafusion::logical_expr::{
 use super::decorrelate::gives_one_row;
 use crate::error::{Result, SqlError};
 
-/// Puts the subqueries of a plan that stand for one value, look at nothing around them and may give several under a check.
+/// Puts the subqueries of a plan that stand for one value, look at nothing around them and may give several under a check; and those that may give none
+/// although their column is said never to be null.
 pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         node.map_expressions(|expr| {
             expr.transform_up(|expr| match expr {
                 Expr::ScalarSubquery(subquery)
-                    if subquery.outer_ref_columns.is_empty() && !gives_one_row(&subquery.subquery) =>
+                    if subquery.outer_ref_columns.is_empty() && !gives_one_row(&subquery.subquery)
+                        || is_null_in_secret(&subquery.subquery) =>
                 {
                     Ok(Transformed::yes(Expr::ScalarSubquery(checked(subquery)?)))
                 }
@@ -35,6 +37,22 @@ pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
         })
     })?;
     Ok(plan.data)
+}
+
+/// Whether a value is null where the subquery gives no row, and its column says that it is never null: DataFusion would believe that.
+fn is_null_in_secret(subquery: &LogicalPlan) -> bool {
+    !subquery.schema().field(0).is_nullable() && !always_has_a_row(subquery)
+}
+
+fn always_has_a_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(projection) => always_has_a_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => always_has_a_row(&alias.input),
+        LogicalPlan::Sort(sort) => sort.fetch != Some(0) && always_has_a_row(&sort.input),
+        LogicalPlan::EmptyRelation(empty) => empty.produce_one_row,
+        _ => false,
+    }
 }
 
 fn checked(subquery: Subquery) -> DataFusionResult<Subquery> {

@@ -1,9 +1,11 @@
-//! `VALUES` with subqueries in it, which the planner takes in a `SELECT` alone: such a row becomes one, and the rows are united.
+//! `VALUES` as the planner takes them. A row with a subquery becomes a `SELECT`, and the rows are united. A text in a column whose other rows say their type
+//! (`VALUES (DATE '2026-01-01'), ('2026-01-02')`) is read as that type, as in PostgreSQL.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Ident, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Values, Visit, Visitor,
+    CastKind, DataType, Expr, Ident, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Value, Values, Visit,
+    Visitor,
 };
 
 use super::window;
@@ -15,13 +17,49 @@ pub(super) fn write_out(body: &mut SetExpr) {
             write_out(left);
             write_out(right);
         }
-        SetExpr::Values(values) if values.rows.iter().any(|row| has_subquery(&row.content)) => {
-            if let Some(united) = united(&mut parts_of(values)) {
+        SetExpr::Values(values) => {
+            type_texts(values);
+            if values.rows.iter().any(|row| has_subquery(&row.content))
+                && let Some(united) = united(&mut parts_of(values))
+            {
                 *body = united;
             }
         }
         _ => {}
     }
+}
+
+/// Gives texts the type of the first value of their column that says what it is.
+fn type_texts(values: &mut Values) {
+    let width = values.rows.iter().map(|row| row.content.len()).max().unwrap_or(0);
+    for column in 0..width {
+        let Some(data_type) = values.rows.iter().find_map(|row| said_type(row.content.get(column)?)) else { continue };
+        for expr in values.rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
+            if matches!(expr, Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_))) {
+                *expr = Expr::Cast {
+                    kind: CastKind::Cast,
+                    expr: Box::new(expr.clone()),
+                    data_type: data_type.clone(),
+                    array: false,
+                    format: None,
+                };
+            }
+        }
+    }
+}
+
+/// The type that a value says that it has, where that is no text's.
+fn said_type(expr: &Expr) -> Option<DataType> {
+    let data_type = match expr {
+        Expr::TypedString(typed) => typed.data_type.clone(),
+        Expr::Cast { data_type, .. } => data_type.clone(),
+        Expr::Interval(_) => DataType::Interval { fields: None, precision: None },
+        Expr::Value(value) if matches!(value.value, Value::Boolean(_)) => DataType::Boolean,
+        _ => return None,
+    };
+    use DataType::{Char, CharVarying, Character, String, Text, Varchar};
+    let is_text = matches!(data_type, Char(_) | Character(_) | CharVarying(_) | Varchar(_) | String(_) | Text);
+    (!is_text).then_some(data_type)
 }
 
 /// Rows with subqueries as `SELECT`s, those between them as they are.
@@ -83,6 +121,12 @@ mod tests {
     fn rows_with_subqueries_are_selected() {
         for (sql, meaning) in [
             ("VALUES (1, 2), (3, 4)", "VALUES (1, 2), (3, 4)"),
+            (
+                "VALUES ('a', '2026-01-02'), ('b', DATE '2026-01-01')",
+                "VALUES ('a', CAST('2026-01-02' AS DATE)), ('b', DATE '2026-01-01')",
+            ),
+            ("VALUES ('t', 1), (true, '2'), (NULL, 3)", "VALUES (CAST('t' AS BOOLEAN), 1), (true, '2'), (NULL, 3)"),
+            ("VALUES ('a'), ('b'::STRING)", "VALUES ('a'), ('b'::STRING)"),
             ("VALUES ((SELECT 42), 2)", "SELECT (SELECT 42) AS column1, 2 AS column2"),
             (
                 "VALUES (1, 2), (3, 4), (EXISTS (SELECT 1), 5), (6, 7)",

@@ -8,6 +8,7 @@ use libtest_mimic::Trial;
 
 use crate::value;
 
+mod alike;
 mod changing;
 mod growing;
 mod reading;
@@ -40,6 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_complete_view_is_read_after_a_restart", complete),
         trial("queries_over_views_do_not_repeat_faults_of_batch_rules", batch_rules),
         trial("queries_over_views_have_the_orders_and_frames_of_streams", batch_orders),
+        trial("queries_over_views_have_the_keys_of_streams", alike::keys),
         trial("wrong_uses_are_told", wrong_uses),
         trial("views_in_a_file", file),
         trial("a_new_view_begins_with_what_was_read_and_goes_on_without_a_gap", new_views),

@@ -508,6 +508,10 @@ pub(super) fn wrong_uses() -> Outcome {
     for (sql, message) in [
         ("CREATE MATERIALIZED VIEW a AS SELECT 1", "`a` exists already"),
         (
+            "CREATE MATERIALIZED VIEW c AS SELECT k, TIMESTAMP '2026-01-01' AS ts FROM t; SELECT c.k FROM c JOIN a FOR SYSTEM_TIME AS OF c.ts ON c.k = a.k",
+            "`FOR SYSTEM_TIME AS OF ts` needs a time attribute: an event time on both sides",
+        ),
+        (
             "DROP MATERIALIZED VIEW a",
             "`a` is read by the materialized view `b`; drop it first, or write `DROP MATERIALIZED VIEW a CASCADE`",
         ),

@@ -25,7 +25,7 @@ use super::expr::strip_alias;
 pub(super) use self::asked_above::ask_above;
 
 /// Whether DataFusion's rules would take a subquery for another one: they lift what it asks of the rows around it out of a window function, which then sees the
-/// rows of all of them, and an inequality out of a `DISTINCT`, which then tells rows apart by it; see [the module](self) for what they make of conditions, and [`carried`] for columns
+/// rows of all of them, and an inequality out of a `DISTINCT`, or a `GROUP BY` without aggregates, which then tells rows apart by it; see [the module](self) for what they make of conditions, and [`carried`] for columns
 /// that they mistake for each other.
 pub(super) fn is_misread(plan: &LogicalPlan) -> bool {
     let mut misread = false;
@@ -67,6 +67,7 @@ fn lifts_out_of(subquery: &LogicalPlan, lateral: bool) -> bool {
             LogicalPlan::Distinct(Distinct::On(on)) => has_outer(&on.input),
             // Where only `EXISTS` or `IN` asks, equal rows are one anyhow.
             LogicalPlan::Distinct(Distinct::All(input)) => lateral && has_outer(input),
+            LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() => lateral && has_outer(&groups.input),
             _ => false,
         })
     });

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, Ident, ObjectName, ObjectNamePart, OneOrManyWithParens, Query, Spanned, VisitorMut,
-    visit_expressions_mut,
+    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArgumentClause, FunctionArguments, Ident, ObjectName,
+    ObjectNamePart, OneOrManyWithParens, Query, Spanned, VisitorMut, visit_expressions_mut,
 };
 
 use super::{Aliases, Column, Input, Resolver, Scope, merged, object_idents};
@@ -228,13 +228,51 @@ impl ExprNames<'_, '_> {
 
     /// Looks at a call; what it is, if it is one of others.
     fn call(&self, function: &mut Function) -> Result<Option<Expr>> {
+        self.unquote(&mut function.name);
         if let Some(written) = self.macro_of(function) {
             return Ok(Some(written));
         }
         macros::check_names(function)?;
         self.resolver.count_rows_of_table(function, self.scope)?;
         self.function(&function.name)?;
+        self.check_clauses(function)?;
         self.resolver.with_default(function, self.scope)
+    }
+
+    /// `"LEFT"(x, 2)` is `left(x, 2)`, as in Flink: a quoted name is spelled as it was created, and these were not created.
+    fn unquote(&self, name: &mut ObjectName) {
+        let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice() else { return };
+        let functions = self.resolver.catalog.functions();
+        let folded = ident.value.to_lowercase();
+        let is_other = functions.contains(&ident.value);
+        if ident.quote_style.is_some() && !is_other && (functions.contains(&folded) || macros::is_one(&folded)) {
+            ident.quote_style = None;
+        }
+    }
+
+    /// A scalar function has one row before it, and no other to choose from; the planner would drop what says so in silence.
+    fn check_clauses(&self, function: &Function) -> Result<()> {
+        let functions = self.resolver.catalog.functions();
+        let name = function.name.to_string().to_lowercase();
+        if functions.is_aggregate(&name) || !functions.scalar.contains_key(&name) {
+            return Ok(());
+        }
+        let clause = match &function.args {
+            _ if function.filter.is_some() => "FILTER",
+            _ if !function.within_group.is_empty() => "WITHIN GROUP",
+            FunctionArguments::List(list) if list.duplicate_treatment == Some(DuplicateTreatment::Distinct) => {
+                "DISTINCT"
+            }
+            FunctionArguments::List(list)
+                if list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_))) =>
+            {
+                "ORDER BY"
+            }
+            _ => return Ok(()),
+        };
+        let message =
+            format!("`{name}` is no aggregate: it has one row, and `{clause}` speaks of several; leave it out");
+        Err(SqlError::plan(message, Location::of(function.name.span())))
     }
 
     /// What a call of a function is that is an expression of others, unless somebody created one of its name.
@@ -274,6 +312,10 @@ impl ExprNames<'_, '_> {
         }
         if let Some((_, hint)) = ELSEWHERE.iter().find(|(name, _)| *name == folded) {
             return Err(SqlError::unsupported(format!("the function `{}`", ident.value), *hint, location));
+        }
+        if let Some(counts) = macros::counts_of(&folded) {
+            let message = format!("`{}` takes {counts}", ident.value);
+            return Err(SqlError::plan(message, location));
         }
         // Ours, which nobody writes.
         let names = functions.names().into_iter().filter(|name| !name.starts_with("__"));

@@ -106,6 +106,14 @@ pub(super) fn write_positions(groups: &mut [Expr], items: &[SelectItem]) -> Resu
     })
 }
 
+/// The positions of `DISTINCT ON (1)`, as those of `ORDER BY`.
+///
+/// # Errors
+/// There is no such position.
+pub(super) fn write_distinct_on(keys: &mut [Expr], items: &[SelectItem]) -> Result<()> {
+    keys.iter_mut().filter(|key| matches!(key, Expr::Value(_))).try_for_each(|key| write_position(key, items))
+}
+
 fn write_position(group: &mut Expr, items: &[SelectItem]) -> Result<()> {
     match group {
         Expr::Cube(sets) | Expr::Rollup(sets) | Expr::GroupingSets(sets) => {
@@ -130,7 +138,7 @@ fn write_position(group: &mut Expr, items: &[SelectItem]) -> Result<()> {
             let (item, before) = item.ok_or_else(|| {
                 let count = items.len();
                 SqlError::plan(
-                    format!("`GROUP BY`: there is no position {position} in the SELECT list, which has {count}"),
+                    format!("there is no position {position} in the SELECT list, which has {count}"),
                     location,
                 )
             })?;
@@ -141,7 +149,7 @@ fn write_position(group: &mut Expr, items: &[SelectItem]) -> Result<()> {
                     *group = Expr::Nested(Box::new(expr.clone()));
                     Ok(())
                 }
-                _ => Err(SqlError::unsupported("a position behind `*` in grouping sets", "name the column", location)),
+                _ => Err(SqlError::unsupported("a position behind `*`", "name the column", location)),
             }
         }
         _ => Ok(()),

@@ -257,7 +257,8 @@ impl Resolver<'_> {
                         (columns, open)
                     }
                 };
-                self.name_query(&mut cte.alias, outer_ctes, columns, open);
+                let plan_name = cte.alias.name.value.clone();
+                self.name_query(&mut cte.alias, plan_name, outer_ctes, columns, open);
             }
         }
         let output = match &mut *query.body {
@@ -279,15 +280,21 @@ impl Resolver<'_> {
         Ok(output)
     }
 
-    /// Makes a query of a `WITH` known by its name; `outer` is how many of those around there are. One that hides another of them is called otherwise in the
-    /// plan.
-    fn name_query(&mut self, alias: &mut TableAlias, outer: usize, columns: Vec<Column>, open: bool) {
+    /// Makes a query of a `WITH` known by its name, and in the plan by `plan_name`; `outer` is how many of those around there are. One that hides another of them
+    /// is called otherwise in the plan.
+    fn name_query(
+        &mut self,
+        alias: &mut TableAlias,
+        mut plan_name: String,
+        outer: usize,
+        columns: Vec<Column>,
+        open: bool,
+    ) {
         let name = alias.name.value.clone();
         let is_named = |ctes: &[Named], name: &str| ctes.iter().any(|other| other.plan_name == name);
-        let mut plan_name = name.clone();
         // A name that one `WITH` gives twice is the planner's to refuse.
-        if is_named(&self.ctes[..outer], &name) {
-            let mut numbered = (1..).map(|number| format!("__{name}_{number}"));
+        if is_named(&self.ctes[..outer], &plan_name) {
+            let mut numbered = (1..).map(|number| format!("__{plan_name}_{number}"));
             plan_name = numbered.find(|name| !is_named(&self.ctes, name)).unwrap_or(plan_name);
         }
         alias.name = Ident::with_quote_and_span('"', alias.name.span, &plan_name);
@@ -313,7 +320,12 @@ impl Resolver<'_> {
         }
         let (mut columns, open) = self.set_expr(left)?;
         rename(&mut columns, open, &mut cte.alias);
-        self.name_query(&mut cte.alias, outer, columns, open);
+        // DataFusion reads this name as SQL once more, and so folds its case.
+        let mut plan_name = cte.alias.name.value.to_lowercase();
+        if !plan_name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            plan_name = format!("recursion_{}", self.ctes.len());
+        }
+        self.name_query(&mut cte.alias, plan_name, outer, columns, open);
         self.set_expr(right)?;
         recursive::mark_types(right);
         Ok(())
@@ -370,6 +382,9 @@ impl Resolver<'_> {
         window::rewrite_group_windows(select, &mut order_exprs)?;
         if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
             grouping::write_positions(groups, &select.projection)?;
+        }
+        if let Some(Distinct::On(exprs)) = &mut select.distinct {
+            grouping::write_distinct_on(exprs, &select.projection)?;
         }
         grouping::write_group_ids(select, &mut order_exprs);
         let around = std::mem::replace(&mut self.lineage, patterns::lineage_columns(select, &order_exprs));

@@ -13,7 +13,8 @@ use crate::error::{Location, Result, SqlError};
 use crate::planner::window;
 
 /// `SELECT a, *`: the planner refuses a column that comes twice, so a `*` that is not alone, or not plain, becomes its columns, which get names like any
-/// others. So does `t.*` where the planner knows the columns of several tables by one name, as behind `UNNEST`, and `u.*` of rows that were unnested.
+/// others. So does `t.*`, also where it is alone and the planner knows the columns of several tables by one name, as behind `UNNEST`, and `u.*` of rows that
+/// were unnested.
 /// `outer` are the queries around, the innermost last, whose tables have a `*` in a subquery too.
 pub(super) fn spell_out(
     items: &mut Vec<SelectItem>,
@@ -27,7 +28,7 @@ pub(super) fn spell_out(
     while index < items.len() {
         let spelled = match &items[index] {
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
-                match columns_of_table(name, options, scope)? {
+                match columns_of_table(name, options, scope, alone)? {
                     None => match fields_of_row(&object_idents(name)?, options, scope)? {
                         None => columns_of_outer(name, options, scope, outer)?,
                         fields => fields,
@@ -69,7 +70,12 @@ pub(super) fn spell_out(
 type Spelled = Vec<(SelectItem, Option<String>)>;
 
 /// What `t.*` is, where the planner would know more by it; none where it knows these columns alone.
-fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scope: &Scope) -> Result<Option<Spelled>> {
+fn columns_of_table(
+    name: &ObjectName,
+    options: &WildcardAdditionalOptions,
+    scope: &Scope,
+    alone: bool,
+) -> Result<Option<Spelled>> {
     let idents = object_idents(name)?;
     let [table] = idents.as_slice() else { return Ok(None) };
     let Some(input) = named(table, scope).filter(|input| !input.open) else { return Ok(None) };
@@ -91,7 +97,8 @@ fn columns_of_table(name: &ObjectName, options: &WildcardAdditionalOptions, scop
         Some(ExcludeSelectItem::Multiple(names)) => names.iter().any(|name| name.0.len() > 1),
         None => false,
     };
-    if !excludes_by_table && scope.inputs.iter().filter(|other| other.qualifier == input.qualifier).count() < 2 {
+    let is_known = scope.inputs.iter().filter(|other| other.qualifier == input.qualifier).count() < 2;
+    if alone && is_known && !excludes_by_table {
         return Ok(None);
     }
     let alone = Input { merged: vec![], ..input.clone() };

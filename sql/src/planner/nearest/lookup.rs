@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use datafusion::common::JoinType;
-use datafusion::common::tree_node::TreeNode;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr as LogicalExpr, LogicalPlan, LogicalPlanBuilder, Operator};
 use datafusion::logical_expr::{ExprSchemable, cast};
@@ -16,12 +16,13 @@ use eagre_engine::graph::{ChangelogMode, EdgeInfo, Graph, NodeIndex, NodeKind, R
 use eagre_engine::lookup::{LookupCache, LookupTable, ScannedTable};
 use eagre_engine::operator::lookup_join::{LookupJoinFactory, LookupJoinSpec};
 
-use super::NearestJoin;
 use super::lower::equalities;
+use super::versions::reads_clock;
+use super::{NearestJoin, NearestKind};
 use crate::catalog::{
     OPTION_LOOKUP_CACHE, OPTION_LOOKUP_EXPIRE, OPTION_LOOKUP_RETRIES, OPTION_LOOKUP_ROWS_MAX, Relation, Table,
 };
-use crate::error::{Result, SqlError};
+use crate::error::{Location, Result, SqlError};
 use crate::planner::context::CatalogTable;
 use crate::planner::expr::short_text;
 use crate::planner::lower::{Lowering, Stream, StreamColumn, engine};
@@ -49,6 +50,45 @@ impl Condition {
     }
 }
 
+/// A version at a time that is none.
+fn no_time_attribute(time: &LogicalExpr, location: Option<Location>) -> SqlError {
+    SqlError::plan(
+        format!(
+            "`FOR SYSTEM_TIME AS OF {}` needs a time attribute: an event time on both sides (`WATERMARK FOR`, and `PRIMARY KEY (..) NOT \
+             ENFORCED` on the right), or `PROCTIME()` on the left",
+            short_text(time)
+        ),
+        location,
+    )
+}
+
+/// Checks the joins of a query that is answered at once, where what is there now is all there is: one that asks for the rows of another time has none
+/// to look at.
+///
+/// # Errors
+/// A join at a time that is not the clock's.
+pub(in crate::planner) fn check_at_once(plan: &LogicalPlan) -> Result<()> {
+    let mut wrong = None;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(join) = extension.node.as_any().downcast_ref::<NearestJoin>()
+            && join.kind == NearestKind::Lookup
+            && let [time, ..] = join.times.as_slice()
+        {
+            let of_clock = match time {
+                LogicalExpr::Column(column) => reads_clock(&join.left, column)?,
+                _ => false,
+            };
+            if !of_clock {
+                wrong = Some(no_time_attribute(time, join.location));
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    wrong.map_or(Ok(()), Err)
+}
+
 impl Lowering<'_> {
     pub(super) fn lower_lookup(&mut self, join: &NearestJoin, plan: &LogicalPlan) -> Result<Stream> {
         match join.times.as_slice() {
@@ -56,16 +96,7 @@ impl Lowering<'_> {
             [] => {}
             [LogicalExpr::Column(time)]
                 if self.is_processing_time(&join.left, join.left.schema().index_of_column(time)?)? => {}
-            [time, ..] => {
-                return Err(SqlError::plan(
-                    format!(
-                        "`FOR SYSTEM_TIME AS OF {}` needs a time attribute: an event time on both sides (`WATERMARK FOR`, and `PRIMARY KEY (..) \
-                         NOT ENFORCED` on the right), or `PROCTIME()` on the left",
-                        short_text(time)
-                    ),
-                    join.location,
-                ));
-            }
+            [time, ..] => return Err(no_time_attribute(time, join.location)),
         }
         let right = self.lower(&join.right)?;
         // A result of input that ends has rows in the end; what a table of changes says depends on when it is asked.

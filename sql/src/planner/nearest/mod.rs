@@ -38,7 +38,7 @@ mod lower;
 mod oracle;
 mod versions;
 
-pub(super) use self::lookup::drop_unread;
+pub(super) use self::lookup::{check_at_once, drop_unread};
 pub(super) use self::oracle::expand;
 
 /// The table function that both forms become.

@@ -86,12 +86,14 @@ pub(in crate::planner) fn frames_at_once(window: &Window) -> DataFusionResult<Op
     }
     let mut columns: Vec<LogicalExpr> = window.input.schema().columns().into_iter().map(LogicalExpr::Column).collect();
     for (place, (call, field)) in calls.iter().zip(window.schema.fields().iter().skip(columns.len())).enumerate() {
-        let found = LogicalExpr::Column(Column::new_unqualified(call.schema_name().to_string()));
-        let found = match defaults.remove(&place) {
-            Some(default) => coalesce(vec![found, cast(default, field.data_type().clone())]),
-            None => found,
-        };
-        columns.push(found.alias(field.name()));
+        let name = call.schema_name().to_string();
+        let found = LogicalExpr::Column(Column::new_unqualified(&name));
+        columns.push(match defaults.remove(&place) {
+            Some(default) => coalesce(vec![found, cast(default, field.data_type().clone())]).alias(field.name()),
+            // An alias that changes nothing makes DataFusion's rule for fields of rows (`extract_leaf_expressions`) name a column twice.
+            None if &name == field.name() => found,
+            None => found.alias(field.name()),
+        });
     }
     // Two that were told apart by what is beside them now may be one.
     let mut different: Vec<LogicalExpr> = Vec::with_capacity(calls.len());

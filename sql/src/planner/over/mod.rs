@@ -43,6 +43,7 @@ mod foreign;
 mod frame;
 mod frames_at_once;
 mod hold;
+pub(super) mod known_only;
 pub(super) mod once;
 pub(super) mod score;
 mod session_at_once;

@@ -1,0 +1,161 @@
+//! Values that are equal and written in several ways, where rows are told apart or put in order by them.
+//!
+//! A group, a row of a `DISTINCT`, a partition, a value of `COUNT(DISTINCT v)`: each takes its key in one way of writing. Which values have
+//! several, and what is done about them, is the caller's: [`json_plain`](super::json_plain) for JSON, [`ad_hoc_keys`](super::ad_hoc_keys) for what
+//! DataFusion's executor tells apart and the engine does not.
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, SortExpr};
+
+/// Where rows, or values, are put in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By `ORDER BY` of a query, of a window, or of an aggregate.
+    Rows,
+    /// By `ORDER BY` of an aggregate that looks for one value.
+    OneValue,
+}
+
+/// What is done about values that are written in several ways.
+pub(super) struct OneWay {
+    /// Whether values of a type are written in several ways.
+    pub(super) key: fn(&DataType) -> bool,
+    /// A value in the one way.
+    pub(super) written: fn(Expr) -> Expr,
+    /// Has rows ordered by the one way; whether that changes anything.
+    pub(super) order: fn(&mut SortExpr, Place, &DFSchema) -> Result<bool>,
+    /// What is wrong with a call.
+    pub(super) check: fn(&Expr, &DFSchema) -> Result<()>,
+}
+
+impl OneWay {
+    /// The plan, with all keys in the one way.
+    ///
+    /// # Errors
+    /// Those of `order` and `check`, and a key whose type cannot be told.
+    pub(super) fn rewrite(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(|plan| self.node(plan))?.data)
+    }
+
+    fn node(&self, plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+        match plan {
+            LogicalPlan::Distinct(Distinct::All(input)) if self.any(input.schema()) => {
+                let columns = input.schema().iter().map(|(qualifier, field)| {
+                    let column = Expr::from((qualifier, field));
+                    match (self.key)(field.data_type()) {
+                        true => (self.written)(column).alias_qualified(qualifier.cloned(), field.name()),
+                        false => column,
+                    }
+                });
+                let columns: Vec<Expr> = columns.collect();
+                let input = LogicalPlanBuilder::from(input.as_ref().clone()).project(columns)?.build()?;
+                Ok(Transformed::yes(LogicalPlanBuilder::from(input).distinct()?.build()?))
+            }
+            LogicalPlan::Sort(mut sort) => {
+                let schema = Arc::clone(sort.input.schema());
+                let changed = self.all_in_order(&mut sort.expr, Place::Rows, &schema)?;
+                Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
+            }
+            LogicalPlan::Distinct(Distinct::On(mut on)) => {
+                let schema = Arc::clone(on.input.schema());
+                let of_keys = self.all(&mut on.on_expr, &schema)?;
+                let order = on.sort_expr.as_deref_mut().unwrap_or_default();
+                let of_order = self.all_in_order(order, Place::Rows, &schema)?;
+                Ok(Transformed::new_transformed(LogicalPlan::Distinct(Distinct::On(on)), of_keys || of_order))
+            }
+            LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
+                let schema = merge_schema(&plan.inputs());
+                let names = NamePreserver::new(&plan);
+                let key_count = match &plan {
+                    LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.len(),
+                    _ => 0,
+                };
+                let mut place = 0;
+                let rewritten = plan.map_expressions(|expr| {
+                    let is_key = place < key_count;
+                    place += 1;
+                    let name = names.save(&expr);
+                    let rewritten = if is_key { self.in_one_way(expr, &schema)? } else { self.inside(expr, &schema)? };
+                    Ok(rewritten.update_data(|expr| name.restore(expr)))
+                })?;
+                match rewritten.transformed {
+                    true => Ok(Transformed::yes(rewritten.data.recompute_schema()?)),
+                    false => Ok(rewritten),
+                }
+            }
+            other => Ok(Transformed::no(other)),
+        }
+    }
+
+    fn any(&self, schema: &DFSchema) -> bool {
+        schema.fields().iter().any(|field| (self.key)(field.data_type()))
+    }
+
+    /// A key by which rows are told apart, or a grouping set of them.
+    fn in_one_way(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        match expr {
+            Expr::GroupingSet(_) => expr.map_children(|child| match child.get_type(schema) {
+                Ok(data_type) if (self.key)(&data_type) => Ok(Transformed::yes((self.written)(child))),
+                _ => Ok(Transformed::no(child)),
+            }),
+            expr if (self.key)(&expr.get_type(schema)?) => match expr {
+                Expr::Alias(alias) => {
+                    let inner = (self.written)(*alias.expr);
+                    Ok(Transformed::yes(inner.alias_qualified(alias.relation, alias.name)))
+                }
+                expr => Ok(Transformed::yes((self.written)(expr))),
+            },
+            expr => Ok(Transformed::no(expr)),
+        }
+    }
+
+    /// What a call tells apart: the values of `DISTINCT`, the keys of `PARTITION BY`; and what it puts in order.
+    fn inside(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+        expr.transform_up(|mut expr| {
+            (self.check)(&expr, schema)?;
+            let changed = match &mut expr {
+                Expr::AggregateFunction(function) if function.params.distinct => {
+                    self.all(&mut function.params.args, schema)?
+                }
+                Expr::AggregateFunction(function) => {
+                    let place = match function.func.name() {
+                        "first_value" | "last_value" => Place::OneValue,
+                        _ => Place::Rows,
+                    };
+                    self.all_in_order(&mut function.params.order_by, place, schema)?
+                }
+                Expr::WindowFunction(function) => {
+                    let of_keys = self.all(&mut function.params.partition_by, schema)?;
+                    self.all_in_order(&mut function.params.order_by, Place::Rows, schema)? || of_keys
+                }
+                _ => false,
+            };
+            Ok(Transformed::new_transformed(expr, changed))
+        })
+    }
+
+    /// Has all keys in the one way; whether there is one that was not.
+    fn all(&self, keys: &mut [Expr], schema: &DFSchema) -> Result<bool> {
+        let mut changed = false;
+        for key in keys {
+            let rewritten = self.in_one_way(std::mem::take(key), schema)?;
+            changed |= rewritten.transformed;
+            *key = rewritten.data;
+        }
+        Ok(changed)
+    }
+
+    fn all_in_order(&self, order: &mut [SortExpr], place: Place, schema: &DFSchema) -> Result<bool> {
+        let mut changed = false;
+        for by in order {
+            changed |= (self.order)(by, place, schema)?;
+        }
+        Ok(changed)
+    }
+}

@@ -1,0 +1,55 @@
+//! The same query over a materialized view, answered at once, and over the table behind it, answered by a pipeline: the same rows.
+
+use super::{Outcome, expect, lines, read, session, text};
+
+/// Both zeros, NaNs of two signs, and maps whose entries stand in another order.
+const TABLE: &str = "CREATE TABLE t (id BIGINT, d DOUBLE, m MAP<STRING, INT>, r ROW<x DOUBLE, n INT>);
+    INSERT INTO t VALUES (1, 0.0e0, MAP['a', 1, 'b', 2], ROW(0.0e0, 1)), (2, -0.0e0, MAP['b', 2, 'a', 1], ROW(-0.0e0, 1)),
+        (3, 'NaN', MAP['a', 1], ROW(1.0e0, NULL)), (4, '-NaN', NULL, NULL), (5, 1.5e0, MAP['b', 2, 'a', 1], ROW(1.0e0, NULL));";
+
+/// Queries over `t`, with their answers.
+const QUERIES: [(&str, &[&str]); 14] = [
+    ("SELECT min(id), count(*) FROM t GROUP BY d", &["1,2", "3,2", "5,1"]),
+    ("SELECT min(id), count(*) FROM t GROUP BY m", &["1,3", "3,1", "4,1"]),
+    ("SELECT min(id), count(*) FROM t GROUP BY r", &["1,2", "3,2", "4,1"]),
+    ("SELECT count(*) FROM (SELECT DISTINCT m FROM t) AS q", &["3"]),
+    ("SELECT count(DISTINCT d), count(DISTINCT m), count(DISTINCT r) FROM t", &["3,2,2"]),
+    ("SELECT id, count(*) OVER (PARTITION BY m) FROM t", &["1,3", "2,3", "3,1", "4,1", "5,3"]),
+    ("SELECT id, rank() OVER (ORDER BY d) FROM t", &["1,1", "2,1", "3,4", "4,4", "5,3"]),
+    ("SELECT id, count(*) OVER (ORDER BY d) FROM t", &["1,2", "2,2", "3,5", "4,5", "5,3"]),
+    ("SELECT id FROM t ORDER BY d, id DESC LIMIT 1", &["2"]),
+    ("SELECT DISTINCT ON (m) id FROM t ORDER BY m, id", &["1", "3", "4"]),
+    ("SELECT id FROM t WHERE m IN (SELECT m FROM t AS u WHERE id = 2)", &["1", "2", "5"]),
+    ("SELECT a.id, b.id FROM t AS a JOIN t AS b ON a.r = b.r AND a.id < b.id", &["1,2", "3,5"]),
+    ("SELECT count(*) FROM (SELECT m FROM t EXCEPT SELECT m FROM t AS u WHERE id = 2) AS q", &["2"]),
+    ("SELECT a.id, (SELECT count(*) FROM t AS b WHERE b.m = a.m) FROM t AS a", &["1,3", "2,3", "3,1", "4,0", "5,3"]),
+];
+
+pub(super) fn keys() -> Outcome {
+    for shards in [1, 3] {
+        let over_views = session(shards)?;
+        let view = "CREATE MATERIALIZED VIEW v AS SELECT * FROM t";
+        over_views
+            .execute(&format!("{TABLE} {view}"))
+            .map_err(text)?
+            .job
+            .ok_or("no pipeline")?
+            .wait_blocking()
+            .map_err(text)?;
+        for (query, wanted) in QUERIES {
+            let mut job =
+                session(shards)?.execute(&format!("{TABLE} {query}")).map_err(text)?.job.ok_or("no pipeline")?;
+            let result = job.take_results().pop().ok_or("no result")?;
+            expect(query, &lines(&result.collect_blocking().map_err(text)?), wanted)?;
+            job.wait_blocking().map_err(text)?;
+            let query = query
+                .replace("FROM t", "FROM v")
+                .replace("JOIN t", "JOIN v")
+                .replace("FROM v GROUP", "FROM v AS t GROUP");
+            expect(&query, &read(&over_views, &query)?, wanted)?;
+        }
+        let both = "SELECT id, arg_max(id, d) OVER w, listagg(id::STRING, ',') OVER w FROM v WHERE id < 3 WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";
+        expect(both, &read(&over_views, both)?, &["1,1,1", "2,1,1,2"])?;
+    }
+    Ok(())
+}
