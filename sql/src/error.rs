@@ -266,10 +266,22 @@ impl SqlError {
     /// The same error, placed where `node` first has the function or the column that it speaks of, unless it has a place already.
     pub(crate) fn placed_in<V: Visit>(self, node: &V) -> Self {
         let Self::DataFusion { source, location: None } = &self else { return self };
-        let place = match tell(&source.strip_backtrace()).subject {
+        let told = tell(&source.strip_backtrace());
+        let place = match told.subject {
             Some(Subject::Function(name)) => {
                 let place = |name: &str| find_name(node, NameKind::Function, name);
-                place(&name).or_else(|| other_names(&name).iter().find_map(|name| place(name)))
+                let written = |other: String| Some((place(&other)?, other));
+                match place(&name) {
+                    Some(place) => Some(place),
+                    // `SUBSTRING` is not told as the `substr` that it is.
+                    None => match other_names(&name).into_iter().find_map(written) {
+                        Some((place, other)) => {
+                            let message = told.message.replacen(&format!("`{name}`"), &format!("`{other}`"), 1);
+                            return Self::plan(message, Some(place));
+                        }
+                        None => None,
+                    },
+                }
             }
             Some(Subject::Text(text)) => find_text(node, &text),
             Some(Subject::Column(name)) => find_name(node, NameKind::Column, &name),

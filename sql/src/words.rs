@@ -599,7 +599,7 @@ fn in_brackets(text: &str, opening: &str) -> String {
 }
 
 /// A type with its article.
-fn a(data_type: &str) -> String {
+pub(crate) fn a(data_type: &str) -> String {
     let article = if data_type.starts_with(['A', 'E', 'I', 'O']) { "an" } else { "a" };
     format!("{article} {data_type}")
 }

@@ -48,11 +48,13 @@ fn bytes_of(call: &Call, lenient: bool) -> Result<ArrayRef> {
 
 /// What a column of bytes gets from texts: bytes where a text is written in hexadecimal digits (`'\\x1234'`), else its own.
 pub(super) fn assigned(texts: &StringViewArray) -> BinaryArray {
-    let bytes = |text: &str| match text.strip_prefix("\\x").map(hexadecimal) {
-        Some(Ok(bytes)) => bytes,
-        _ => text.as_bytes().to_vec(),
-    };
+    let bytes = |text: &str| in_digits(text).unwrap_or_else(|| text.as_bytes().to_vec());
     texts.iter().map(|text| text.map(bytes)).collect()
+}
+
+/// The bytes of a text that is written in hexadecimal digits.
+pub(super) fn in_digits(text: &str) -> Option<Vec<u8>> {
+    hexadecimal(text.strip_prefix("\\x")?).ok()
 }
 
 /// The bytes that a text stands for.

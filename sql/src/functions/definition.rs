@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 
 use super::jsonb::marks;
 use crate::types::{marked, sql_name};
+use crate::words::a;
 
 /// What a parameter takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub(crate) enum Param {
     Interval,
     /// A timestamp, or a date or a string that is made one; arrives as a timestamp of any unit.
     Timestamp,
+    /// As `Timestamp`, but times of day stay what they are.
+    TimestampOrTime,
     /// As `Timestamp`, but dates and times of day stay what they are.
     Temporal,
     /// Anything, as it is.
@@ -52,6 +55,7 @@ impl Param {
             Self::Double => "DOUBLE",
             Self::Interval => "INTERVAL",
             Self::Timestamp => "TIMESTAMP",
+            Self::TimestampOrTime => "TIMESTAMP or TIME",
             Self::Temporal => "TIMESTAMP, DATE or TIME",
             Self::Any => "any type",
         }
@@ -78,7 +82,8 @@ impl Param {
                 fits.then_some(DataType::Interval(IntervalUnit::MonthDayNano))
             }
             Self::Temporal if matches!(given, Date32 | Date64 | Time32(_) | Time64(_)) => Some(given.clone()),
-            Self::Timestamp | Self::Temporal => match given {
+            Self::TimestampOrTime if matches!(given, Time32(_) | Time64(_)) => Some(given.clone()),
+            Self::Timestamp | Self::TimestampOrTime | Self::Temporal => match given {
                 Timestamp(..) => Some(given.clone()),
                 Date32 | Date64 | Null => Some(Timestamp(TimeUnit::Millisecond, None)),
                 _ if is_text => Some(Timestamp(TimeUnit::Microsecond, None)),
@@ -263,10 +268,10 @@ impl ScalarUDFImpl for Function {
         let coerced = given.iter().zip(params).enumerate().map(|(index, (given, param))| match param.coerce(given) {
             Some(data_type) => Ok(data_type),
             None => plan_err!(
-                "argument {} of {} is a {}; cast it, the function is written {}",
+                "argument {} of {} is {}; cast it, the function is written {}",
                 index + 1,
                 self.definition.name.to_uppercase(),
-                sql_name(given),
+                a(&sql_name(given)),
                 self.definition.usage()
             ),
         });

@@ -1,8 +1,8 @@
-//! Paths into JSON documents: `$.key[0]['other key']`, `$.items[*].price`, `strict $.key`.
+//! Paths into JSON documents: `$.key[0]['other key']`, `$.items[*].price`, `$.items[last]`, `$.items[0 to 2]`, `strict $.key`.
 //!
 //! Without `strict`, what is not there is nothing, which `ON EMPTY` speaks of, a key is asked of the elements of an array, and what is no array is one of
-//! one element; with it, all that is an error, which `ON ERROR` speaks of (ISO/IEC 19075-6, 4.10). A path with a `*` finds an array of what is there,
-//! whatever its mode, as in Flink: what one of several values lacks is no error.
+//! one element; with it, all that is an error, which `ON ERROR` speaks of (ISO/IEC 19075-6, 4.10). A path with a `*` or with `to` finds an array of what is
+//! there, whatever its mode, as in Flink: what one of several values lacks is no error.
 
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
@@ -17,16 +17,50 @@ pub(super) struct Path {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Key(String),
-    Index(usize),
+    Index(Place),
+    /// The elements from one place to another, both included.
+    Range(Place, Place),
     /// All elements of an array, or all values of an object.
     All,
+}
+
+impl Step {
+    /// Whether it finds an array of what is there.
+    fn is_of_several(&self) -> bool {
+        matches!(self, Self::All | Self::Range(..))
+    }
+}
+
+/// A place in an array: `2`, `last`, `last - 1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    At(usize),
+    BeforeLast(usize),
+}
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let Some(behind) = text.trim().strip_prefix("last") else { return text.trim().parse().ok().map(Self::At) };
+        match behind.trim() {
+            "" => Some(Self::BeforeLast(0)),
+            behind => behind.strip_prefix('-')?.trim().parse().ok().map(Self::BeforeLast),
+        }
+    }
+
+    /// The index among so many elements.
+    fn index(self, count: usize) -> Option<usize> {
+        match self {
+            Self::At(index) => Some(index),
+            Self::BeforeLast(distance) => count.checked_sub(1)?.checked_sub(distance),
+        }
+    }
 }
 
 /// What is at a path.
 #[derive(Debug, PartialEq)]
 pub(super) enum Found<'a> {
     One(&'a Value),
-    /// Of a path with a `*`.
+    /// Of a path with a `*`, or with places from one to another.
     Several(Vec<&'a Value>),
     /// More than one of the elements of an array that the path does not ask for.
     Unwrapped(Vec<&'a Value>),
@@ -46,12 +80,14 @@ impl Path {
         };
         match plain.trim().strip_prefix('$').and_then(steps) {
             Some(steps) => Ok(Self { steps, is_strict }),
-            None => exec_err!("JSON path '{text}' is not of the form `$.key[0]['other key'][*]`"),
+            None => exec_err!(
+                "JSON path '{text}' is not of the form `$.key[0]['other key'][*]`, `$.key[last]`, `$.key[0 to 2]`"
+            ),
         }
     }
 
     pub(super) fn find<'a>(&self, root: &'a Value) -> Found<'a> {
-        let first_all = self.steps.iter().position(|step| step == &Step::All);
+        let first_all = self.steps.iter().position(Step::is_of_several);
         let mut values = vec![root];
         for (place, step) in self.steps.iter().enumerate() {
             let among_several = first_all.is_some_and(|first| place > first);
@@ -62,7 +98,7 @@ impl Path {
                     true => next.extend(strict(value, step)),
                     false => lax(value, step, &mut next),
                 }
-                if self.is_strict && !among_several && step != &Step::All && next.len() == before {
+                if self.is_strict && !among_several && !step.is_of_several() && next.len() == before {
                     return Found::Error;
                 }
             }
@@ -82,7 +118,17 @@ impl Path {
 fn strict<'a>(value: &'a Value, step: &Step) -> Vec<&'a Value> {
     match step {
         Step::Key(key) => value.as_object().and_then(|fields| fields.get(key)).into_iter().collect(),
-        Step::Index(index) => value.as_array().and_then(|values| values.get(*index)).into_iter().collect(),
+        Step::Index(place) => {
+            let element = |values: &'a Vec<Value>| values.get(place.index(values.len())?);
+            value.as_array().and_then(element).into_iter().collect()
+        }
+        Step::Range(first, last) => {
+            let elements = |values: &'a Vec<Value>| {
+                let (first, last) = (first.index(values.len()).unwrap_or(0), last.index(values.len())?);
+                values.get(first..=last.min(values.len().checked_sub(1)?))
+            };
+            value.as_array().and_then(elements).into_iter().flatten().collect()
+        }
         Step::All => match value {
             Value::Array(values) => values.iter().collect(),
             Value::Object(fields) => fields.values().collect(),
@@ -95,9 +141,7 @@ fn strict<'a>(value: &'a Value, step: &Step) -> Vec<&'a Value> {
 fn lax<'a>(value: &'a Value, step: &Step, out: &mut Vec<&'a Value>) {
     match (step, value) {
         (Step::Key(_), Value::Array(values)) => out.extend(values.iter().flat_map(|value| strict(value, step))),
-        (Step::Index(0), Value::Object(_) | Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null) => {
-            out.push(value);
-        }
+        (Step::Index(Place::At(0) | Place::BeforeLast(0)), value) if !value.is_array() => out.push(value),
         _ => out.extend(strict(value, step)),
     }
 }
@@ -106,11 +150,13 @@ fn steps(mut rest: &str) -> Option<Vec<Step>> {
     let mut steps = vec![];
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix('.').filter(|after| !after.starts_with('[')) {
+            let is_quoted = after.starts_with('"');
             let (key, after) = match after.strip_prefix('"') {
                 Some(quoted) => quoted.split_once('"')?,
                 None => after.split_at(after.find(['.', '[']).unwrap_or(after.len())),
             };
-            if key.is_empty() {
+            // A method or a filter.
+            if key.is_empty() || !is_quoted && key.contains(['(', ')', '?']) {
                 return None;
             }
             let is_all = key == "*";
@@ -129,7 +175,10 @@ fn steps(mut rest: &str) -> Option<Vec<Step>> {
                     let (inside, after) = inside.split_once(']')?;
                     match inside.trim() {
                         "*" => (Step::All, after),
-                        index => (Step::Index(index.parse().ok()?), after),
+                        places => match places.split_once(" to ") {
+                            Some((first, last)) => (Step::Range(Place::parse(first)?, Place::parse(last)?), after),
+                            None => (Step::Index(Place::parse(places)?), after),
+                        },
                     }
                 }
             };
@@ -167,6 +216,12 @@ mod tests {
             ("$.z[*]", Found::Nothing),
             ("strict $.z[*]", Found::Error),
             ("$.b[*]", Found::Nothing),
+            ("$.a.b[last]", Found::One(&json!(2))),
+            ("$.a.b[last - 1]", Found::One(&json!(1))),
+            ("$.a.b[ last-2 ]", Found::Nothing),
+            ("$.a.b[0 to last]", Found::Several(vec![&json!(1), &json!(2)])),
+            ("$.a.b[1 to 7]", Found::Several(vec![&json!(2)])),
+            ("$.items[1 to 2].p", Found::Several(vec![&json!([2])])),
             ("lax $.items.p", Found::Unwrapped(vec![&json!(1), &json!([2])])),
             ("$.items.q", Found::Nothing),
             ("strict $.items.p", Found::Error),
@@ -178,7 +233,7 @@ mod tests {
             let parsed = Path::parse(path).unwrap_or_else(|error| panic!("{path}: {error}"));
             assert_eq!(parsed.find(&document), expected, "{path}");
         }
-        for path in ["a", "$a", "$.", "$[x]", "$['a", "$..a"] {
+        for path in ["a", "$a", "$.", "$[x]", "$['a", "$..a", "$.size()", "$.a?(@.b > 1)", "$[last + 1]", "$[0 to]"] {
             assert!(Path::parse(path).is_err(), "{path}");
         }
     }

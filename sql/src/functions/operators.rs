@@ -9,6 +9,7 @@
 //!   shorter, so that 36 hours were less than a day.)
 //! - Whether a text is an integer that is written (`user_id <> 123`) goes by the text, which is an answer for each (DataFusion makes numbers of all
 //!   texts, and fails on those that are none).
+//! - A text in hexadecimal digits beside bytes is those bytes, as where it is inserted.
 //! - A DOUBLE and a DECIMAL meet as DOUBLEs, also in the branches of `CASE` and `COALESCE`, and in `IN (SELECT ..)`. (DataFusion makes decimals of 15 digits after the point:
 //!   1e-20 were 0, and 1e30 an error.) A number that is written beside a DECIMAL stays exact.
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Fields};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, Result, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
@@ -29,7 +30,7 @@ use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlanBuild
 
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
 use super::order_key::{ORDER_KEY, has_no_key, is_array};
-use super::{interval, jsonb, nested};
+use super::{byte_text, interval, jsonb, nested};
 
 /// Rewrites one operator.
 #[derive(Debug)]
@@ -145,6 +146,17 @@ fn negated_if(negated: bool, expr: Expr) -> Expr {
     if negated { Expr::Not(Box::new(expr)) } else { expr }
 }
 
+/// The bytes that a text in hexadecimal digits is (`'\\x61'`) where it is compared with bytes.
+fn bytes_of(text: &Expr, other: &DataType) -> Option<Expr> {
+    match (text, other) {
+        (Expr::Literal(text, _), DataType::Binary | DataType::BinaryView | DataType::LargeBinary) => {
+            let bytes = byte_text::in_digits(text.try_as_str().flatten()?)?;
+            Some(lit(ScalarValue::Binary(Some(bytes))))
+        }
+        _ => None,
+    }
+}
+
 /// `left op right`, where DataFusion would compare otherwise.
 fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Result<Option<Expr>> {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
@@ -155,6 +167,11 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
     let equality = matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom);
     if equality && let Some(compared) = jsonb::operators::compared(left, op, right, schema) {
         return Ok(Some(compared));
+    }
+    match (bytes_of(right, &left_type), bytes_of(left, &right_type)) {
+        (Some(right), _) => return Ok(Some(binary_expr(left.clone(), op, right))),
+        (_, Some(left)) => return Ok(Some(binary_expr(left, op, right.clone()))),
+        (None, None) => {}
     }
     Ok(match (&left_type, &right_type) {
         // Nulls are values here, as in the words that DataFusion makes of rows.

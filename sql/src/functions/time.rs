@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, StringViewBuilder, TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, Date32Array, Float64Array, Int64Array, StringViewBuilder, Time64MicrosecondArray,
+    TimestampMillisecondArray,
 };
 use arrow::compute::{DatePart, cast, date_part};
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit};
 use arrow::temporal_conversions::{
     timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_s_to_datetime, timestamp_us_to_datetime,
 };
@@ -21,7 +22,7 @@ use super::date_pattern::{PatternCache, parse_iso};
 use super::definition::{Call, Definition, Param};
 use super::local_time::time_zone;
 use super::time_text;
-use crate::types::UTC;
+use crate::types::{UTC, sql_name};
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -89,7 +90,7 @@ pub(crate) fn definitions() -> Vec<Definition> {
         ),
         Definition::new(
             "timestampadd",
-            &[Param::Text, Param::Integer, Param::Timestamp],
+            &[Param::Text, Param::Integer, Param::TimestampOrTime],
             |types| types.get(2).cloned().unwrap_or(DataType::Null),
             timestampadd,
         ),
@@ -479,11 +480,32 @@ fn add_days(call: &Call) -> Result<ArrayRef> {
     Ok(cast(&timestampadd(&of_times)?, &DataType::Date32)?)
 }
 
+/// A time of day goes around at midnight, and no day changes it.
+fn times_of_day(call: &Call) -> Result<ArrayRef> {
+    let (units, numbers) = (call.text(0)?, call.integer_or(1, 0)?);
+    let times = cast(&call.array(2)?, &DataType::Time64(TimeUnit::Microsecond))?;
+    let times = times.as_primitive::<Time64MicrosecondType>();
+    let sums = units.iter().zip(numbers.iter()).zip(times).map(|((name, number), time)| {
+        let (Some(name), Some(number), Some(time)) = (name, number, time) else { return Ok(None) };
+        Ok(Some(match unit(call, name)? {
+            Unit::Micros(micros) => {
+                let sum = i128::from(time) + i128::from(number) * i128::from(micros);
+                sum.rem_euclid(i128::from(DAY_MICROS)) as i64
+            }
+            Unit::Months(_) => time,
+        }))
+    });
+    let sums: ArrayRef = Arc::new(sums.collect::<Result<Time64MicrosecondArray>>()?);
+    Ok(cast(&sums, &call.return_type)?)
+}
+
 fn timestampadd(call: &Call) -> Result<ArrayRef> {
     // In UTC, so that an hour is an hour; months are of the calendar.
     let (units, numbers) = (call.text(0)?, call.integer_or(1, 0)?);
-    let DataType::Timestamp(time_unit, _) = &call.return_type else {
-        return exec_err!("TIMESTAMPADD got a {} for a timestamp", call.return_type);
+    let time_unit = match &call.return_type {
+        DataType::Timestamp(time_unit, _) => time_unit,
+        DataType::Time32(_) | DataType::Time64(_) => return times_of_day(call),
+        other => return exec_err!("TIMESTAMPADD got a {} for a timestamp", sql_name(other)),
     };
     let plain = cast(&call.array(2)?, &DataType::Timestamp(*time_unit, None))?;
     let plain = call.with_args(vec![plain]);

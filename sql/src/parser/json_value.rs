@@ -48,7 +48,7 @@ pub(super) fn depth_change(token: &Token) -> isize {
 }
 
 /// The parenthesis that closes the one at `opening`.
-fn closing_of(tokens: &[TokenWithSpan], opening: usize) -> Option<usize> {
+pub(super) fn closing_of(tokens: &[TokenWithSpan], opening: usize) -> Option<usize> {
     let mut depth = 0;
     (opening..tokens.len()).find(|place| {
         depth += depth_change(&tokens[*place].token);

@@ -32,6 +32,7 @@ pub(crate) mod match_recognize;
 mod nested_joins;
 mod nth_value;
 mod prefixed;
+mod quantified_values;
 mod radix;
 pub(crate) mod session_frame;
 mod source;

@@ -10,7 +10,8 @@ use datafusion::sql::sqlparser::tokenizer::{
 
 use super::dialect::EagreDialect;
 use super::{
-    corresponding, frame_exclusion, hint, json_value, kept_cte, match_recognize, radix, session_frame, wildcard_except,
+    corresponding, frame_exclusion, hint, json_value, kept_cte, match_recognize, quantified_values, radix,
+    session_frame, wildcard_except,
 };
 use crate::error::{Location, Result, SqlError};
 
@@ -72,7 +73,7 @@ impl<'a> Source<'a> {
         }
         let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
         let tokens = json_value::write_as_arguments(kept.into_iter().map(placed).collect())?;
-        let tokens = session_frame::rewrite(tokens)?;
+        let tokens = session_frame::rewrite(quantified_values::rewrite(tokens))?;
         let tokens = kept_cte::rewrite(wildcard_except::rewrite(corresponding::rewrite(tokens)));
         match_recognize::rewrite(frame_exclusion::rewrite(tokens)?)
     }

@@ -5,6 +5,8 @@
 //! function with at most projections between them ([`recognise`]). `DISTINCT ON` is written as such a query before the plan is
 //! optimised ([`expand`]), and a limit is the same without partitions.
 
+mod by_time;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -427,6 +429,9 @@ impl Lowering<'_> {
         wanted: Option<&std::collections::BTreeSet<usize>>,
         keeps_arrival: bool,
     ) -> Result<Stream> {
+        if let Some(numbered) = self.ranked_by_time(node)? {
+            return self.lower(&numbered);
+        }
         let input = &node.input;
         self.above.keeps_arrival = keeps_arrival || node.function == RankFunction::RowNumber;
         let mut stream = self.lower(input)?;

@@ -55,7 +55,7 @@ pub(super) const WINDOW_PLACEHOLDERS: [&str; 3] = ["__eagre_window_start", "__ea
 /// Marks the subquery that stands for its `FROM`.
 const FROM_PREFIX: &str = "__eagre_from";
 
-const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
+pub(super) const WINDOW_COLUMNS: [&str; 3] = ["window_start", "window_end", "window_time"];
 
 /// The names of the columns that a window function adds to columns with names `taken`: where `window_start` is there already the new
 /// one is `window_start0`, and so on, as in Flink.

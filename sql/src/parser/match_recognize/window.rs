@@ -176,12 +176,7 @@ impl<'t> Definition<'t> {
                 if item.is_empty() {
                     return Err(head_tokens.expected("a measure"));
                 }
-                if let Some(at) = item.iter().position(|token| is_word(&token.token, "MATCH_NUMBER")) {
-                    return Err(SqlError::plan(
-                        "`MATCH_NUMBER()` in a window: a row has one match at most, and its number is always 1",
-                        Location::of(item[at].span),
-                    ));
-                }
+                check_numbers(item)?;
                 let (expr, name) = measure(item)?;
                 measures.push((expr, name.name));
             }
@@ -239,8 +234,21 @@ impl<'t> Definition<'t> {
                 tokens.location(),
             ));
         }
+        check_numbers(&inside[tokens.index..])?;
         let pattern = &inside[start..tokens.index - 1];
         Ok(Self { keys, measures, last, skip, seeks, pattern, parsed, rest: &inside[tokens.index..] })
+    }
+}
+
+/// Refuses the number of a match, of which a row has one.
+fn check_numbers(tokens: &[TokenWithSpan]) -> Result<()> {
+    let is_call = |pair: &[TokenWithSpan]| is_word(&pair[0].token, "MATCH_NUMBER") && pair[1].token == Token::LParen;
+    match tokens.windows(2).find(|pair| is_call(pair)) {
+        None => Ok(()),
+        Some(call) => Err(SqlError::plan(
+            "`MATCH_NUMBER()` in a window: a row has one match at most, and its number is always 1",
+            Location::of(call[0].span),
+        )),
     }
 }
 

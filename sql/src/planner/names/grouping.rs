@@ -1,12 +1,12 @@
 //! `GROUP BY` in forms that the planner knows: `CUBE`, `ROLLUP` and sets that it does not take are written out as the grouping sets that they are,
-//! positions in them as the expressions that they mean, and `GROUP_ID()` as the `GROUPING_ID` that it is.
+//! positions in them as the expressions that they mean, and `GROUP_ID()` as the 0 that it is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
-    SelectItem, Spanned, Value, VisitMut, visit_expressions_mut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Select, SelectItem, Spanned, Value,
+    VisitMut, VisitorMut,
 };
 
 use crate::error::{Location, Result, SqlError};
@@ -212,55 +212,70 @@ fn arguments(function: &Function) -> Option<Vec<Expr>> {
     plain.collect()
 }
 
-/// Gives each `GROUP_ID()`, which is Flink's, the keys that it tells of: all of the `GROUP BY`, in their order.
-pub(super) fn write_group_ids(select: &mut Select, order_exprs: &mut [&mut Expr]) {
-    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
-    let mut keys: Vec<Expr> = vec![];
-    for key in groups.iter().flat_map(keys_of) {
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
+/// `GROUP_ID()` tells equal grouping sets apart, as in Oracle, Calcite and Flink: it is 0 where there are none.
+///
+/// # Errors
+/// Two sets are equal.
+pub(super) fn write_group_ids(select: &mut Select, order_exprs: &mut [&mut Expr]) -> Result<()> {
+    let GroupByExpr::Expressions(groups, _) = &select.group_by else { return Ok(()) };
+    if groups.is_empty() {
+        return Ok(());
     }
-    if keys.is_empty() {
-        return;
+    let mut ids = GroupIds { has_equal_sets: has_equal_sets(groups) };
+    let mut write = || {
+        select.projection.visit(&mut ids)?;
+        select.having.visit(&mut ids)?;
+        select.qualify.visit(&mut ids)?;
+        order_exprs.iter_mut().try_for_each(|expr| expr.visit(&mut ids))
+    };
+    match write() {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(()),
     }
-    let arguments = keys.into_iter().map(|key| FunctionArg::Unnamed(FunctionArgExpr::Expr(key)));
-    let arguments = arguments.collect::<Vec<_>>();
-    write(&mut select.projection, &arguments);
-    write(&mut select.having, &arguments);
-    write(&mut select.qualify, &arguments);
-    order_exprs.iter_mut().for_each(|expr| write(*expr, &arguments));
 }
 
-fn write(part: &mut impl VisitMut, keys: &[FunctionArg]) {
-    let _ = visit_expressions_mut(part, |expr| {
-        if let Expr::Function(function) = expr
-            && function.name.to_string().eq_ignore_ascii_case("group_id")
-            && let FunctionArguments::List(list) = &mut function.args
-            && list.args.is_empty()
-        {
-            let span = function.name.span();
-            function.name = ObjectName::from(vec![Ident::with_span(span, "grouping_id")]);
-            list.args = keys.to_vec();
-        }
-        ControlFlow::<()>::Continue(())
-    });
+struct GroupIds {
+    has_equal_sets: bool,
 }
 
-/// What one part of a `GROUP BY` groups by.
-fn keys_of(group: &Expr) -> Vec<Expr> {
-    match group {
-        Expr::Cube(parts) | Expr::Rollup(parts) => parts.iter().flatten().flat_map(keys_of).collect(),
-        Expr::GroupingSets(sets) => {
-            let of_set = |set: &Vec<Expr>| match nested(set) {
-                Some((parts, _)) => parts.into_iter().flatten().collect(),
-                None => set.iter().flat_map(keys_of).collect::<Vec<_>>(),
-            };
-            sets.iter().flat_map(of_set).collect()
+impl VisitorMut for GroupIds {
+    type Break = SqlError;
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        let FunctionArguments::List(list) = &function.args else { return ControlFlow::Continue(()) };
+        if !function.name.to_string().eq_ignore_ascii_case("group_id") || !list.args.is_empty() {
+            return ControlFlow::Continue(());
         }
-        Expr::Tuple(exprs) => exprs.iter().flat_map(keys_of).collect(),
-        Expr::Prefixed { prefix, value } if prefix.value == DISTINCT => keys_of(value),
-        Expr::Nested(expr) => keys_of(expr),
-        key => vec![key.clone()],
+        let span = function.name.span();
+        if self.has_equal_sets {
+            let what = "`GROUP_ID()` of grouping sets that are equal";
+            let hint = "name each set once, or unite queries that say which they are by a constant";
+            return ControlFlow::Break(SqlError::unsupported(what, hint, Location::of(span)));
+        }
+        *expr = Expr::Value(Value::Number("0".into(), false).with_span(span));
+        ControlFlow::Continue(())
     }
+}
+
+/// Whether two sets of a `GROUP BY` are equal, as far as they are not too many to be written out.
+fn has_equal_sets(groups: &[Expr]) -> bool {
+    let mut sets: Vec<BTreeSet<String>> = vec![BTreeSet::new()];
+    for group in groups {
+        let of_group = match group {
+            Expr::Rollup(parts) => sets_of(parts, false),
+            Expr::Cube(parts) => sets_of(parts, true),
+            Expr::GroupingSets(sets) => all_sets(sets),
+            Expr::Prefixed { .. } => return false,
+            group => Some(vec![vec![group.clone()]]),
+        };
+        let Some(of_group) = of_group.filter(|more| sets.len() * more.len() <= 1 << CUBE_PARTS_MAX) else {
+            return false;
+        };
+        let names = |set: &Vec<Expr>| set.iter().map(ToString::to_string).collect::<BTreeSet<String>>();
+        let of_group: Vec<BTreeSet<String>> = of_group.iter().map(names).collect();
+        sets = sets.iter().flat_map(|set| of_group.iter().map(move |more| set | more)).collect();
+    }
+    let count = sets.len();
+    sets.into_iter().collect::<BTreeSet<_>>().len() < count
 }

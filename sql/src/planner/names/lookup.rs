@@ -214,13 +214,13 @@ impl Resolver<'_> {
                 Some(name) => format!("`{name}.{}`", column.name),
                 None => format!("`{}`", column.name),
             };
+            let (first, second) = (place(input, column), place(other_input, other));
+            let which = match first == second {
+                true => format!("the query gives two columns named {first}; give one of them another name there"),
+                false => format!("it may be {first} or {second}"),
+            };
             return Err(SqlError::plan(
-                format!(
-                    "column `{}` is ambiguous: it may be {} or {}",
-                    idents[0].value,
-                    place(input, column),
-                    place(other_input, other)
-                ),
+                format!("column `{}` is ambiguous: {which}", idents[0].value),
                 Location::of(idents[0].span),
             ));
         }

@@ -386,7 +386,7 @@ impl Resolver<'_> {
         if let Some(Distinct::On(exprs)) = &mut select.distinct {
             grouping::write_distinct_on(exprs, &select.projection)?;
         }
-        grouping::write_group_ids(select, &mut order_exprs);
+        grouping::write_group_ids(select, &mut order_exprs)?;
         let around = std::mem::replace(&mut self.lineage, patterns::lineage_columns(select, &order_exprs));
         let scope = self.from(&mut select.from);
         self.lineage = around;
