@@ -273,7 +273,7 @@ impl SqlError {
                 let written = |other: String| Some((place(&other)?, other));
                 match place(&name) {
                     Some(place) => Some(place),
-                    // `SUBSTRING` is not told as the `substr` that it is.
+                    // `ARRAY_CONTAINS` is not told as the `array_has` that it is.
                     None => match other_names(&name).into_iter().find_map(written) {
                         Some((place, other)) => {
                             let message = told.message.replacen(&format!("`{name}`"), &format!("`{other}`"), 1);

@@ -53,7 +53,8 @@ impl Lowering<'_> {
             }
             None => (call.alias(RANK), datafusion::logical_expr::col(RANK)),
         };
-        let bounds = rank.clone().gt_eq(lit(node.first)).and(rank.clone().lt_eq(lit(node.last)));
+        let number = |place: u64| lit(i64::try_from(place).unwrap_or(i64::MAX));
+        let bounds = rank.clone().gt_eq(number(node.first)).and(rank.clone().lt_eq(number(node.last)));
         let mut columns: Vec<Expr> = schema.iter().map(Expr::from).collect();
         columns.extend(node.rank.is_some().then_some(rank));
         let numbered = LogicalPlanBuilder::from(node.input.clone()).window([call])?;
