@@ -215,7 +215,9 @@ impl Resolver<'_> {
                 None => format!("`{}`", column.name),
             };
             let (first, second) = (place(input, column), place(other_input, other));
-            let which = match first == second {
+            // `(SELECT 1 AS k, 2 AS k) AS q`.
+            let of_one_query = first == second && first.starts_with('`');
+            let which = match of_one_query {
                 true => format!("the query gives two columns named {first}; give one of them another name there"),
                 false => format!("it may be {first} or {second}"),
             };

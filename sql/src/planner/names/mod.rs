@@ -322,7 +322,8 @@ impl Resolver<'_> {
         rename(&mut columns, open, &mut cte.alias);
         // DataFusion reads this name as SQL once more, and so folds its case.
         let mut plan_name = cte.alias.name.value.to_lowercase();
-        if !plan_name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+        let is_plain = |c: char| c.is_alphanumeric() || c == '_';
+        if plan_name.starts_with(|c: char| c.is_numeric()) || !plan_name.chars().all(is_plain) {
             plan_name = format!("recursion_{}", self.ctes.len());
         }
         self.name_query(&mut cte.alias, plan_name, outer, columns, open);
