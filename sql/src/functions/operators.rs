@@ -12,6 +12,7 @@
 //! - A text in hexadecimal digits beside bytes is those bytes, as where it is inserted.
 //! - A DOUBLE and a DECIMAL meet as DOUBLEs, also in the branches of `CASE` and `COALESCE`, and in `IN (SELECT ..)`. (DataFusion makes decimals of 15 digits after the point:
 //!   1e-20 were 0, and 1e30 an error.) A number that is written beside a DECIMAL stays exact.
+//! - What is taken out of a difference of two times (`EXTRACT(HOUR FROM a - b)`) are its days, hours and minutes, as in PostgreSQL.
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
 //!
@@ -28,6 +29,7 @@ use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
 
+use super::interval_parts::HOURS_AS_DAYS;
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
 use super::order_key::{ORDER_KEY, has_no_key, is_array};
 use super::{byte_text, interval, jsonb, nested};
@@ -108,6 +110,9 @@ impl FunctionRewrite for Operators {
                     Expr::Case(Case::new(case.expr.clone(), branches, otherwise))
                 })
             }
+            Expr::ScalarFunction(call) if ["date_part", "to_char"].contains(&call.func.name()) => {
+                of_days_and_hours(call, schema)
+            }
             Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.func.name()) => {
                 in_doubles(&call.args.iter().collect::<Vec<_>>(), schema)
                     .map(|args| Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
@@ -119,6 +124,17 @@ impl FunctionRewrite for Operators {
             None => Transformed::no(expr),
         })
     }
+}
+
+/// The fields of a difference of two times as days, hours, minutes, as in PostgreSQL. (DataFusion takes all of it in hours.)
+fn of_days_and_hours(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
+    let is_difference = |arg: &Expr| matches!(arg.get_type(schema), Ok(DataType::Duration(_)));
+    if !call.args.iter().any(is_difference) {
+        return None;
+    }
+    let in_days = |arg: &Expr| if is_difference(arg) { HOURS_AS_DAYS.call(vec![arg.clone()]) } else { arg.clone() };
+    let args = call.args.iter().map(in_days).collect();
+    Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
 }
 
 /// Functions whose arguments are made to fit each other.

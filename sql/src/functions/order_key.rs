@@ -3,14 +3,14 @@
 //! DataFusion compares arrays by one rule in `<`, where a null in them comes first, and by another one where it sorts, and JSON values as the
 //! types that they are made of. By this key of arrays and rows the first values that differ decide, and a null in them is the greatest, as in
 //! PostgreSQL; of JSON values, texts come before numbers, numbers by their amount before truth values, and these before arrays and objects, as in
-//! its `jsonb` (which orders arrays and objects by their parts, and this by their text). What is null has no key. (`GREATEST` and `LEAST` of
-//! arrays are DataFusion's own.)
+//! its `jsonb` (which orders arrays and objects by their parts, and this by their text). A map goes by its entries in the order of their keys. What is
+//! null has no key. (`GREATEST` and `LEAST` of arrays are DataFusion's own.)
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, BinaryArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray};
 use arrow::compute::SortOptions;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarUDF;
@@ -19,7 +19,7 @@ use eagre_engine::keys::canonical_values;
 use super::definition::{Call, Definition, Param};
 use super::json_order;
 
-/// `__order_key(x)`: the key of an array, a row or a JSON value.
+/// `__order_key(x)`: the key of an array, a row, a map or a JSON value.
 pub(crate) static ORDER_KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     let invoke = |call: &Call| keys(&call.array(0)?);
     Definition { name: "__order_key", params: &[Param::Any], optional: 0, returns: |_| DataType::Binary, invoke }.udf()
@@ -42,6 +42,7 @@ pub(crate) fn has_no_key(data_type: &DataType) -> bool {
             lacks_one(inner.data_type())
         }
         DataType::Struct(fields) => fields.iter().any(|field| lacks_one(field.data_type())),
+        DataType::Map(entries, _) => has_no_key(entries.data_type()),
         _ => false,
     }
 }
@@ -50,6 +51,14 @@ pub(crate) fn has_no_key(data_type: &DataType) -> bool {
 pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
     if matches!(values.data_type(), DataType::Union(..)) {
         return Ok(Arc::new(json_order::sort_keys(values)?.iter().map(Option::as_deref).collect::<BinaryArray>()));
+    }
+    if matches!(values.data_type(), DataType::Map(..)) {
+        let maps = canonical_values(values);
+        let maps = maps.as_map();
+        let entries: ArrayRef = Arc::new(maps.entries().clone());
+        let item = Arc::new(Field::new_list_field(entries.data_type().clone(), false));
+        let lists = ListArray::try_new(item, maps.offsets().clone(), entries, maps.nulls().cloned())?;
+        return keys(&(Arc::new(lists) as ArrayRef));
     }
     // Of the value itself whoever sorts says where nulls are.
     let ascending = SortOptions { descending: false, nulls_first: false };
@@ -61,8 +70,8 @@ pub(crate) fn keys(values: &ArrayRef) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, Int64Array, ListArray, StructArray};
-    use arrow::datatypes::{Field, Int32Type};
+    use arrow::array::{Int64Array, StructArray};
+    use arrow::datatypes::Int32Type;
 
     use super::*;
 

@@ -4,8 +4,8 @@
 //! all of them, so that columns, casts and function arguments have one grammar here and one meaning in [`crate::types`].
 
 use datafusion::sql::sqlparser::ast::{
-    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, ObjectName, SqlOption, StructBracketKind,
-    StructField, TimezoneInfo,
+    ArrayElemTypeDef, CharacterLength, DataType, ExactNumberInfo, Ident, IntervalFields, ObjectName, SqlOption,
+    StructBracketKind, StructField, TimezoneInfo,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -31,6 +31,27 @@ pub fn parse_data_type(parser: &mut Parser) -> Result<DataType, ParserError> {
 struct Reader<'p, 'a> {
     parser: &'p mut Parser<'a>,
     closed: usize,
+}
+
+/// The fields that the words behind `INTERVAL` name.
+fn interval_fields(words: &[&str]) -> Option<IntervalFields> {
+    let singular: Vec<&str> = words.iter().map(|word| word.strip_suffix('S').unwrap_or(word)).collect();
+    Some(match singular.as_slice() {
+        ["YEAR"] => IntervalFields::Year,
+        ["MONTH"] => IntervalFields::Month,
+        ["DAY"] => IntervalFields::Day,
+        ["HOUR"] => IntervalFields::Hour,
+        ["MINUTE"] => IntervalFields::Minute,
+        ["SECOND"] => IntervalFields::Second,
+        ["YEAR", "TO", "MONTH"] => IntervalFields::YearToMonth,
+        ["DAY", "TO", "HOUR"] => IntervalFields::DayToHour,
+        ["DAY", "TO", "MINUTE"] => IntervalFields::DayToMinute,
+        ["DAY", "TO", "SECOND"] => IntervalFields::DayToSecond,
+        ["HOUR", "TO", "MINUTE"] => IntervalFields::HourToMinute,
+        ["HOUR", "TO", "SECOND"] => IntervalFields::HourToSecond,
+        ["MINUTE", "TO", "SECOND"] => IntervalFields::MinuteToSecond,
+        _ => return None,
+    })
 }
 
 impl Reader<'_, '_> {
@@ -104,11 +125,15 @@ impl Reader<'_, '_> {
             "UUID" => DataType::Uuid,
             "INTERVAL" => {
                 // Both kinds of Flink's are one Arrow type.
+                let (mut units, mut precision) = (vec![], None);
                 while self.parser.next_token_is_temporal_unit() || self.parser.peek_keyword(Keyword::TO) {
-                    self.parser.next_token();
-                    self.length()?;
+                    units.push(self.parser.next_token().to_string().to_uppercase());
+                    precision = self.length()?;
                 }
-                DataType::Interval { fields: None, precision: None }
+                let fields = interval_fields(&units.iter().map(String::as_str).collect::<Vec<_>>());
+                // Of days it says how many digits they may have.
+                let precision = precision.filter(|_| units.last().is_some_and(|unit| unit.starts_with("SECOND")));
+                DataType::Interval { fields, precision }
             }
             "ARRAY" => {
                 self.open()?;

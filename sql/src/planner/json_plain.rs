@@ -36,27 +36,35 @@ fn in_order(by: &mut SortExpr, place: Place, schema: &DFSchema) -> Result<bool> 
         );
     }
     // By arrays and rows the aggregates that look for one value, and no others, would go by `<`.
-    let has_key = is_json(&data_type) || place == Place::OneValue && is_nested(&data_type);
+    let has_key = is_json(&data_type)
+        || matches!(data_type, DataType::Map(..))
+        || place == Place::OneValue && is_nested(&data_type);
     if has_key {
         by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
     }
     Ok(has_key)
 }
 
-/// `MIN` and `MAX` need an order, which JSON values do not have.
+/// `MIN` and `MAX` need an order, which JSON values do not have, and are not there for maps.
 fn check(expr: &Expr, schema: &DFSchema) -> Result<()> {
     let (name, args) = match expr {
         Expr::AggregateFunction(function) => (function.func.name(), &function.params.args),
         Expr::WindowFunction(function) => (function.fun.name(), &function.params.args),
         _ => return Ok(()),
     };
-    match args.first() {
-        Some(arg) if matches!(name, "min" | "max") && arg.get_type(schema).is_ok_and(|found| is_json(&found)) => {
-            plan_err!(
-                "`{name}({})`: JSON values have no order; take numbers or texts out of them: `CAST(j -> 'a' AS BIGINT)`, `j ->> 'a'`",
-                short_text(arg)
-            )
-        }
+    let Some((arg, data_type)) = args.first().and_then(|arg| Some((arg, arg.get_type(schema).ok()?))) else {
+        return Ok(());
+    };
+    match data_type {
+        _ if !matches!(name, "min" | "max") => Ok(()),
+        data_type if is_json(&data_type) => plan_err!(
+            "`{name}({})`: JSON values have no order; take numbers or texts out of them: `CAST(j -> 'a' AS BIGINT)`, `j ->> 'a'`",
+            short_text(arg)
+        ),
+        DataType::Map(..) => plan_err!(
+            "`{name}({})`: a MAP has no extremes; take a value out of it, or the first one in order: `FIRST_VALUE(m ORDER BY m)`",
+            short_text(arg)
+        ),
         _ => Ok(()),
     }
 }

@@ -65,8 +65,11 @@ impl OneWay {
             LogicalPlan::Distinct(Distinct::On(mut on)) => {
                 let schema = Arc::clone(on.input.schema());
                 let of_keys = self.all(&mut on.on_expr, &schema)?;
-                let order = on.sort_expr.as_deref_mut().unwrap_or_default();
-                let of_order = self.all_in_order(order, Place::Rows, &schema)?;
+                let mut of_order = false;
+                // The order begins with the keys, as they are.
+                for by in on.sort_expr.iter_mut().flatten().filter(|by| !on.on_expr.contains(&by.expr)) {
+                    of_order |= (self.order)(by, Place::Rows, &schema)?;
+                }
                 Ok(Transformed::new_transformed(LogicalPlan::Distinct(Distinct::On(on)), of_keys || of_order))
             }
             LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {

@@ -8,7 +8,8 @@ const TABLE: &str = "CREATE TABLE t (id BIGINT, d DOUBLE, m MAP<STRING, INT>, r 
         (3, 'NaN', MAP['a', 1], ROW(1.0e0, NULL)), (4, '-NaN', NULL, NULL), (5, 1.5e0, MAP['b', 2, 'a', 1], ROW(1.0e0, NULL));";
 
 /// Queries over `t`, with their answers.
-const QUERIES: [(&str, &[&str]); 14] = [
+const QUERIES: [(&str, &[&str]); 15] = [
+    ("SELECT array_to_string(array_agg(id ORDER BY m, id), ',') FROM t", &["3,1,2,5,4"]),
     ("SELECT min(id), count(*) FROM t GROUP BY d", &["1,2", "3,2", "5,1"]),
     ("SELECT min(id), count(*) FROM t GROUP BY m", &["1,3", "3,1", "4,1"]),
     ("SELECT min(id), count(*) FROM t GROUP BY r", &["1,2", "3,2", "4,1"]),
