@@ -76,7 +76,9 @@ impl Snapshot {
     pub(crate) fn answer(&self, query: &AdHocQuery) -> Result<Answer> {
         let inner = &self.session.inner;
         let io = inner.io()?.clone();
-        let rows = wait_on(&io, query.run(&|view| self.table(view), inner.clock.now_ms()))?;
+        let run = || wait_on(&io, query.run(&|view| self.table(view), inner.clock.now_ms()));
+        // The views that are read are planned here, as deep as they are, in whatever thread the caller has.
+        let rows = with_deep_stack(run)?;
         let schema = query.schema();
         let shown = Shown::new(&schema, self.catalog.time_zone());
         Ok(Answer { schema: Arc::clone(shown.schema()), shown, rows, io, _pin: Arc::clone(&self.pin) })
@@ -86,7 +88,8 @@ impl Snapshot {
     pub(crate) fn explain(&self, query: &AdHocQuery, run: bool) -> Result<String> {
         let inner = &self.session.inner;
         let table = |view: &str| self.table(view);
-        Ok(wait_on(inner.io()?, query.explain(&table, inner.clock.now_ms(), run))?)
+        let io = inner.io()?;
+        Ok(with_deep_stack(|| wait_on(io, query.explain(&table, inner.clock.now_ms(), run)))?)
     }
 
     fn table(&self, name: &str) -> eagre_sql::error::Result<Arc<dyn TableProvider>> {
