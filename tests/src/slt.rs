@@ -19,6 +19,7 @@ use eagre::Session;
 use eagre_engine::model::ModelAndHistory;
 use eagre_engine::sink::SinkFactory;
 use eagre_engine::source::Source;
+use eagre_engine::thread::DEEP_STACK_BYTES;
 use eagre_sql::catalog::{
     Catalog, ColumnKind, InferredTable, ModelDefinition, NoProviders, TableDefinition, TableProviderFactory,
 };
@@ -253,7 +254,9 @@ impl File {
         };
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| text(&error))?;
-        runtime.block_on(oracle::answer(&catalog, query, tables)).map_err(|error| text(&error))
+        // DataFusion's rules call themselves for each subquery in a subquery.
+        let answer = || runtime.block_on(oracle::answer(&catalog, query, tables));
+        stacker::maybe_grow(DEEP_STACK_BYTES / 2, DEEP_STACK_BYTES, answer).map_err(|error| text(&error))
     }
 }
 

@@ -433,7 +433,8 @@ impl Session {
         let query = query.ok_or_else(|| Error::usage("there is no query in the text"))?;
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| Error::File { path: "the oracle's runtime".to_owned(), error })?;
-        Ok(runtime.block_on(planner::oracle::answer(&self.state().catalog, query, tables))?)
+        let answer = || runtime.block_on(planner::oracle::answer(&self.state().catalog, query, tables));
+        Ok(with_deep_stack(answer)?)
     }
 
     /// Starts a planned job whose results have their sinks already; with `text`, in the state folder.

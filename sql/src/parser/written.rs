@@ -56,7 +56,11 @@ impl VisitorMut for AsWritten {
                 _ => None,
             },
             Expr::Cast { kind: CastKind::Cast, expr: value, data_type, .. } => match value.as_ref() {
-                Expr::Identifier(call) if call.quote_style.is_none() && call.value.ends_with(" ERROR ON ERROR)") => {
+                Expr::Identifier(call)
+                    if call.quote_style.is_none()
+                        && call.value.starts_with("JSON_VALUE(")
+                        && call.value.ends_with(" ERROR ON ERROR)") =>
+                {
                     returning(&call.value, &data_type.to_string())
                 }
                 _ => None,

@@ -11,7 +11,8 @@ use bigdecimal::{BigDecimal, RoundingMode};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, DataType as SqlType, ExactNumberInfo, Expr as AstExpr, SetExpr, UnaryOperator, Value, ValueWithSpan,
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr as AstExpr, Parens, SetExpr, UnaryOperator, Value,
+    ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 use eagre_engine::graph::ChangelogMode;
@@ -20,6 +21,7 @@ use eagre_engine::sink::SinkFactory;
 use super::context::PlanContext;
 use super::lower::Stream;
 use super::not_null;
+use super::value_queries::said_type;
 use crate::catalog::{Catalog, ColumnDefinition, ColumnKind, Relation, Table, TableDefinition};
 use crate::error::{Result, SqlError, nearest};
 use crate::functions::{convert, jsonb};
@@ -104,6 +106,7 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
     let mut query = insert.query.clone();
     let SetExpr::Values(values) = query.ast.body.as_mut() else { return Ok(query) };
     let rows = &mut values.rows;
+    leave_texts(rows);
     let cells = rows.iter().flat_map(|row| &row.content);
     if !cells.clone().any(|cell| is_default(cell) || written_number(cell).is_some()) {
         return Ok(query);
@@ -126,6 +129,21 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
 
 fn is_default(expr: &AstExpr) -> bool {
     matches!(expr, AstExpr::Identifier(ident) if ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case("default"))
+}
+
+/// Texts beside values of another type are of the column's type, not of theirs: what a `VALUES` would make of them is kept from it.
+fn leave_texts(rows: &mut [Parens<Vec<AstExpr>>]) {
+    let width = rows.iter().map(|row| row.content.len()).max().unwrap_or(0);
+    for column in 0..width {
+        if !rows.iter().any(|row| row.content.get(column).is_some_and(|cell| said_type(cell).is_some())) {
+            continue;
+        }
+        for cell in rows.iter_mut().filter_map(|row| row.content.get_mut(column)) {
+            if matches!(cell, AstExpr::Value(value) if matches!(value.value, Value::SingleQuotedString(_))) {
+                *cell = AstExpr::Nested(Box::new(cell.clone()));
+            }
+        }
+    }
 }
 
 /// Numbers beside texts for a column of texts, as they are written: a `VALUES` would read the texts as numbers.

@@ -1,8 +1,8 @@
 //! Values that are equal and written in several ways, where rows are told apart or put in order by them.
 //!
 //! A group, a row of a `DISTINCT`, a partition, a value of `COUNT(DISTINCT v)`: each takes its key in one way of writing. Which values have
-//! several, and what is done about them, is the caller's: [`json_plain`](super::json_plain) for JSON, [`ad_hoc_keys`](super::ad_hoc_keys) for what
-//! DataFusion's executor tells apart and the engine does not.
+//! several, and what is done about them, is the caller's: [`json_plain`](super::json_plain) for JSON, [`interval_keys`](super::interval_keys) for intervals,
+//! [`ad_hoc_keys`](super::ad_hoc_keys) for what DataFusion's executor tells apart and the engine does not.
 
 use std::sync::Arc;
 
@@ -30,6 +30,10 @@ pub(super) struct OneWay {
     pub(super) written: fn(Expr) -> Expr,
     /// Has rows ordered by the one way; whether that changes anything.
     pub(super) order: fn(&mut SortExpr, Place, &DFSchema) -> Result<bool>,
+    /// Whether that is so in grouping sets, too.
+    pub(super) in_sets: bool,
+    /// Whether that is so of the keys of `DISTINCT ON`, whose `ORDER BY` begins with them.
+    pub(super) in_distinct_on: bool,
     /// What is wrong with a call.
     pub(super) check: fn(&Expr, &DFSchema) -> Result<()>,
 }
@@ -62,7 +66,7 @@ impl OneWay {
                 let changed = self.all_in_order(&mut sort.expr, Place::Rows, &schema)?;
                 Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
             }
-            LogicalPlan::Distinct(Distinct::On(mut on)) => {
+            LogicalPlan::Distinct(Distinct::On(mut on)) if self.in_distinct_on => {
                 let schema = Arc::clone(on.input.schema());
                 let of_keys = self.all(&mut on.on_expr, &schema)?;
                 let mut of_order = false;
@@ -103,6 +107,7 @@ impl OneWay {
     /// A key by which rows are told apart, or a grouping set of them.
     fn in_one_way(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         match expr {
+            Expr::GroupingSet(_) if !self.in_sets => Ok(Transformed::no(expr)),
             Expr::GroupingSet(_) => expr.map_children(|child| match child.get_type(schema) {
                 Ok(data_type) if (self.key)(&data_type) => Ok(Transformed::yes((self.written)(child))),
                 _ => Ok(Transformed::no(child)),
@@ -124,7 +129,15 @@ impl OneWay {
             (self.check)(&expr, schema)?;
             let changed = match &mut expr {
                 Expr::AggregateFunction(function) if function.params.distinct => {
-                    self.all(&mut function.params.args, schema)?
+                    let before = function.params.args.clone();
+                    let changed = self.all(&mut function.params.args, schema)?;
+                    // Their order is one of the values.
+                    for by in &mut function.params.order_by {
+                        if let Some(place) = before.iter().position(|arg| *arg == by.expr) {
+                            by.expr = function.params.args[place].clone();
+                        }
+                    }
+                    changed
                 }
                 Expr::AggregateFunction(function) => {
                     let place = match function.func.name() {

@@ -12,9 +12,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result as DataFusionResult, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder,
-    ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, BinaryExpr, ColumnarValue, Expr, LogicalPlan, LogicalPlanBuilder,
+    Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Subquery, Volatility,
 };
 
 use super::decorrelate::gives_one_row;
@@ -26,10 +27,7 @@ pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| {
         node.map_expressions(|expr| {
             expr.transform_up(|expr| match expr {
-                Expr::ScalarSubquery(subquery)
-                    if subquery.outer_ref_columns.is_empty() && !gives_one_row(&subquery.subquery)
-                        || is_null_in_secret(&subquery.subquery) =>
-                {
+                Expr::ScalarSubquery(subquery) if needs_check(&subquery) => {
                     Ok(Transformed::yes(Expr::ScalarSubquery(checked(subquery)?)))
                 }
                 other => Ok(Transformed::no(other)),
@@ -37,6 +35,43 @@ pub(super) fn check(plan: LogicalPlan) -> Result<LogicalPlan> {
         })
     })?;
     Ok(plan.data)
+}
+
+fn needs_check(subquery: &Subquery) -> bool {
+    let plan = &subquery.subquery;
+    match subquery.outer_ref_columns.is_empty() {
+        true => !gives_one_row(plan) || is_null_in_secret(plan),
+        // One that may give several rows is ours, which makes a value of those that are asked for, and of no others.
+        false => is_null_in_secret(plan) && (gives_one_row(plan) || is_one_for_each(plan)),
+    }
+}
+
+/// Whether a subquery groups by nothing but columns that are equal to ones of the rows around it, so that each of these has one group.
+fn is_one_for_each(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_one_for_each(&projection.input),
+        LogicalPlan::Filter(filter) => is_one_for_each(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => is_one_for_each(&alias.input),
+        LogicalPlan::Aggregate(aggregate) => {
+            let mut fixed = vec![];
+            let mut input = aggregate.input.as_ref();
+            while let LogicalPlan::Filter(filter) = input {
+                for part in split_conjunction(&filter.predicate) {
+                    if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) = part {
+                        match (left.as_ref(), right.as_ref()) {
+                            (Expr::Column(column), Expr::OuterReferenceColumn(..))
+                            | (Expr::OuterReferenceColumn(..), Expr::Column(column)) => fixed.push(column),
+                            _ => {}
+                        }
+                    }
+                }
+                input = &filter.input;
+            }
+            let is_fixed = |key: &Expr| matches!(key, Expr::Column(column) if fixed.contains(&column));
+            aggregate.group_expr.iter().all(is_fixed)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a value is null where the subquery gives no row, and its column says that it is never null: DataFusion would believe that.

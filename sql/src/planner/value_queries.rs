@@ -49,7 +49,7 @@ fn type_texts(values: &mut Values) {
 }
 
 /// The type that a value says that it has, where that is no text's.
-fn said_type(expr: &Expr) -> Option<DataType> {
+pub(super) fn said_type(expr: &Expr) -> Option<DataType> {
     let data_type = match expr {
         Expr::TypedString(typed) => typed.data_type.clone(),
         Expr::Cast { data_type, .. } => data_type.clone(),

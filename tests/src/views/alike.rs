@@ -8,7 +8,9 @@ const TABLE: &str = "CREATE TABLE t (id BIGINT, d DOUBLE, m MAP<STRING, INT>, r 
         (3, 'NaN', MAP['a', 1], ROW(1.0e0, NULL)), (4, '-NaN', NULL, NULL), (5, 1.5e0, MAP['b', 2, 'a', 1], ROW(1.0e0, NULL));";
 
 /// Queries over `t`, with their answers.
-const QUERIES: [(&str, &[&str]); 15] = [
+const QUERIES: [(&str, &[&str]); 17] = [
+    ("SELECT count(*) FROM (SELECT id, d, count(*) AS n FROM t GROUP BY GROUPING SETS ((id, d), (id))) AS q", &["10"]),
+    ("SELECT DISTINCT ON (d) id FROM t ORDER BY d, id", &["1", "3", "5"]),
     ("SELECT array_to_string(array_agg(id ORDER BY m, id), ',') FROM t", &["3,1,2,5,4"]),
     ("SELECT min(id), count(*) FROM t GROUP BY d", &["1,2", "3,2", "5,1"]),
     ("SELECT min(id), count(*) FROM t GROUP BY m", &["1,3", "3,1", "4,1"]),
@@ -49,6 +51,8 @@ pub(super) fn keys() -> Outcome {
                 .replace("FROM v GROUP", "FROM v AS t GROUP");
             expect(&query, &read(&over_views, &query)?, wanted)?;
         }
+        let values = "SELECT cardinality(array_agg(DISTINCT d)), cardinality(array_agg(DISTINCT m ORDER BY m)) FROM v";
+        expect(values, &read(&over_views, values)?, &["3,3"])?;
         let both = "SELECT id, arg_max(id, d) OVER w, listagg(id::STRING, ',') OVER w FROM v WHERE id < 3 WINDOW w AS (ORDER BY id ROWS 1 PRECEDING)";
         expect(both, &read(&over_views, both)?, &["1,1,1", "2,1,1,2"])?;
     }

@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Select, SelectItem, Spanned, Value,
-    VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Query, Select, SelectItem, Spanned,
+    Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{Location, Result, SqlError};
@@ -221,7 +221,7 @@ pub(super) fn write_group_ids(select: &mut Select, order_exprs: &mut [&mut Expr]
     if groups.is_empty() {
         return Ok(());
     }
-    let mut ids = GroupIds { has_equal_sets: has_equal_sets(groups) };
+    let mut ids = GroupIds { has_equal_sets: has_equal_sets(groups), depth: 0 };
     let mut write = || {
         select.projection.visit(&mut ids)?;
         select.having.visit(&mut ids)?;
@@ -236,13 +236,28 @@ pub(super) fn write_group_ids(select: &mut Select, order_exprs: &mut [&mut Expr]
 
 struct GroupIds {
     has_equal_sets: bool,
+    /// How many subqueries are around, which have groups of their own.
+    depth: usize,
 }
 
 impl VisitorMut for GroupIds {
     type Break = SqlError;
 
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
+        if self.depth > 0 {
+            return ControlFlow::Continue(());
+        }
         let FunctionArguments::List(list) = &function.args else { return ControlFlow::Continue(()) };
         if !function.name.to_string().eq_ignore_ascii_case("group_id") || !list.args.is_empty() {
             return ControlFlow::Continue(());

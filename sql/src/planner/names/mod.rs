@@ -324,7 +324,7 @@ impl Resolver<'_> {
         let mut plan_name = cte.alias.name.value.to_lowercase();
         let is_plain = |c: char| c.is_alphanumeric() || c == '_';
         if plan_name.starts_with(|c: char| c.is_numeric()) || !plan_name.chars().all(is_plain) {
-            plan_name = format!("recursion_{}", self.ctes.len());
+            plan_name = format!("__recursion_{}", self.ctes.len());
         }
         self.name_query(&mut cte.alias, plan_name, outer, columns, open);
         self.set_expr(right)?;
