@@ -18,7 +18,6 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
         key: has_other_forms,
         written: in_key_form,
         order: in_order,
-        in_sets: false,
         in_distinct_on: true,
         check: |_, _| Ok(()),
     };

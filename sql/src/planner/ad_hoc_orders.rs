@@ -13,7 +13,6 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result as DataFusionResult};
-use datafusion::functions_aggregate::first_last::first_value_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -23,6 +22,7 @@ use datafusion::logical_expr::{
 };
 
 use super::expr::strip_alias;
+use super::one_way::first_in_order;
 use crate::error::Result;
 use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array, is_nested};
 
@@ -68,11 +68,7 @@ fn aggregate(call: &AggregateFunction, schema: &DFSchema) -> DataFusionResult<Op
     let params = &call.params;
     match (call.func.name(), params.args.as_slice()) {
         ("min" | "max", [value]) if has_key(value, schema)? => {
-            let known = params.filter.iter().map(|filter| filter.as_ref().clone());
-            let known = known.chain([value.clone().is_not_null()]).reduce(Expr::and).map(Box::new);
-            let by = ORDER_KEY.call(vec![value.clone()]).sort(call.func.name() == "min", false);
-            let args = vec![value.clone()];
-            Ok(Some(AggregateFunction::new_udf(first_value_udaf(), args, false, known, vec![by], None)))
+            Ok(Some(first_in_order(call, ORDER_KEY.call(vec![value.clone()]))))
         }
         ("min" | "max", [value]) if value.get_type(schema)?.is_floating() => Ok(Some(by_itself(call))),
         ("array_agg" | "string_agg", [value, ..]) if params.distinct => {

@@ -7,27 +7,19 @@
 use arrow::datatypes::{DataType, IntervalUnit};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result};
-use datafusion::functions_aggregate::first_last::first_value_udaf;
-use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, SortExpr};
 
 use super::expr::strip_alias;
-use super::one_way::{OneWay, Place};
+use super::one_way::{OneWay, Place, first_in_order};
 use crate::functions::interval::length_of;
 use crate::functions::interval_parts::HOURS_AS_DAYS;
 
 /// Has rows ordered by the lengths of intervals, and told apart by their days.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let keys = OneWay {
-        key: is_interval,
-        written: of_days,
-        order: in_order,
-        in_sets: false,
-        in_distinct_on: false,
-        check: |_, _| Ok(()),
-    };
+    let keys =
+        OneWay { key: is_interval, written: of_days, order: in_order, in_distinct_on: false, check: |_, _| Ok(()) };
     let rewritten = keys.rewrite(plan)?.transform_up_with_subqueries(|plan| {
         if !matches!(plan, LogicalPlan::Aggregate(_)) {
             return Ok(Transformed::no(plan));
@@ -67,9 +59,5 @@ fn extreme(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     if !value.get_type(schema).is_ok_and(|data_type| is_interval(&data_type)) {
         return None;
     }
-    let known = call.params.filter.iter().map(|filter| filter.as_ref().clone());
-    let known = known.chain([value.clone().is_not_null()]).reduce(Expr::and).map(Box::new);
-    let by = length_of(value.clone()).sort(call.func.name() == "min", false);
-    let first = AggregateFunction::new_udf(first_value_udaf(), vec![value.clone()], false, known, vec![by], None);
-    Some(Expr::AggregateFunction(first))
+    Some(Expr::AggregateFunction(first_in_order(call, length_of(value.clone()))))
 }

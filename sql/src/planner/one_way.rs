@@ -9,6 +9,8 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
+use datafusion::functions_aggregate::first_last::first_value_udaf;
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, SortExpr};
@@ -30,12 +32,19 @@ pub(super) struct OneWay {
     pub(super) written: fn(Expr) -> Expr,
     /// Has rows ordered by the one way; whether that changes anything.
     pub(super) order: fn(&mut SortExpr, Place, &DFSchema) -> Result<bool>,
-    /// Whether that is so in grouping sets, too.
-    pub(super) in_sets: bool,
     /// Whether that is so of the keys of `DISTINCT ON`, whose `ORDER BY` begins with them.
     pub(super) in_distinct_on: bool,
     /// What is wrong with a call.
     pub(super) check: fn(&Expr, &DFSchema) -> Result<()>,
+}
+
+/// `MIN` or `MAX` of one argument as the first value in the order of `key`, by which values are put in order.
+pub(super) fn first_in_order(call: &AggregateFunction, key: Expr) -> AggregateFunction {
+    let args = call.params.args.clone();
+    let known = call.params.filter.iter().map(|filter| filter.as_ref().clone());
+    let known = known.chain(args.iter().map(|value| value.clone().is_not_null())).reduce(Expr::and).map(Box::new);
+    let by = key.sort(call.func.name() == "min", false);
+    AggregateFunction::new_udf(first_value_udaf(), args, false, known, vec![by], None)
 }
 
 impl OneWay {
@@ -107,10 +116,14 @@ impl OneWay {
     /// A key by which rows are told apart, or a grouping set of them.
     fn in_one_way(&self, expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         match expr {
-            Expr::GroupingSet(_) if !self.in_sets => Ok(Transformed::no(expr)),
-            Expr::GroupingSet(_) => expr.map_children(|child| match child.get_type(schema) {
-                Ok(data_type) if (self.key)(&data_type) => Ok(Transformed::yes((self.written)(child))),
-                _ => Ok(Transformed::no(child)),
+            // Whoever saves the name of a set knows nothing of those of its parts.
+            Expr::GroupingSet(_) => expr.map_children(|part| {
+                let (qualifier, name) = part.qualified_name();
+                let rewritten = self.in_one_way(part, schema)?;
+                Ok(match rewritten.transformed {
+                    true => rewritten.update_data(|part| part.alias_qualified(qualifier, name)),
+                    false => rewritten,
+                })
             }),
             expr if (self.key)(&expr.get_type(schema)?) => match expr {
                 Expr::Alias(alias) => {
