@@ -4,7 +4,7 @@ use std::fmt;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampNanosecondType, UInt64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, UInt64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// A cell.
@@ -144,10 +144,16 @@ fn column(array: &ArrayRef) -> Vec<Value> {
             let values = wide.as_primitive::<Float64Type>();
             each(&|row| Value::Double(values.value(row)))
         }
-        DataType::Timestamp(_, zone) => {
-            let wide = as_type(&DataType::Timestamp(TimeUnit::Nanosecond, zone.clone()));
-            let values = wide.as_primitive::<TimestampNanosecondType>();
-            each(&|row| Value::Text(time_text(values.value(row), zone.is_some())))
+        DataType::Timestamp(unit, zone) => {
+            let counts = as_type(&DataType::Int64);
+            let values = counts.as_primitive::<Int64Type>();
+            let nanoseconds = match unit {
+                TimeUnit::Second => 1_000_000_000,
+                TimeUnit::Millisecond => 1_000_000,
+                TimeUnit::Microsecond => 1_000,
+                TimeUnit::Nanosecond => 1,
+            };
+            each(&|row| Value::Text(time_text(i128::from(values.value(row)) * nanoseconds, zone.is_some())))
         }
         DataType::List(_) => {
             let lists = array.as_list::<i32>();
@@ -173,8 +179,8 @@ fn column(array: &ArrayRef) -> Vec<Value> {
 }
 
 /// `2026-01-01 00:00:00.000`, with as many digits as it needs beyond milliseconds; instants end with `Z`.
-fn time_text(nanoseconds: i64, instant: bool) -> String {
-    let seconds = nanoseconds.div_euclid(1_000_000_000);
+fn time_text(nanoseconds: i128, instant: bool) -> String {
+    let seconds = nanoseconds.div_euclid(1_000_000_000) as i64;
     let fraction = nanoseconds.rem_euclid(1_000_000_000);
     let time = arrow::temporal_conversions::timestamp_s_to_datetime(seconds);
     let time = time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M:%S").to_string());

@@ -18,12 +18,15 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
 };
 
+use super::arrays;
+
 static FUNCTIONS: LazyLock<[Arc<ScalarUDF>; 2]> = LazyLock::new(|| {
     [array_has_all_udf(), array_has_any_udf()]
         .map(|function| Arc::new(ScalarUDF::new_from_impl(NullsOfArrays { function })))
 });
 
-/// Puts [`NullsOfArrays`] in the place of DataFusion's functions, which its planner of operators calls too.
+/// Puts [`NullsOfArrays`], and what looks for arrays and rows among elements ([`arrays::within`]), in the place of DataFusion's functions, which its planner of
+/// operators calls too.
 #[derive(Debug)]
 pub(super) struct ArrayHas;
 
@@ -32,7 +35,12 @@ impl FunctionRewrite for ArrayHas {
         "arrays within arrays"
     }
 
-    fn rewrite(&self, expr: Expr, _schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _config: &ConfigOptions) -> Result<Transformed<Expr>> {
+        if let Expr::ScalarFunction(call) = &expr
+            && let Some(ours) = arrays::within(call, schema)
+        {
+            return Ok(Transformed::yes(ours));
+        }
         let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(Transformed::no(expr)) };
         let ours = [array_has_all_udf(), array_has_any_udf()].iter().position(|theirs| *theirs == func);
         let rewritten = ours.is_some();

@@ -2,18 +2,26 @@
 //! `ARRAY_REMOVE` takes out all equal elements and not the first alone, `ARRAY_POSITION` is 0 where there is none. What counts elements is a BIGINT, with which
 //! one can count on: DataFusion's have no sign.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, UInt32Array, make_comparator};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array, UInt64Array, make_comparator,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{SortOptions, cast, take};
 use arrow::datatypes::{DataType, FieldRef, Int64Type};
 use datafusion::common::utils::take_function_args;
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, plan_err};
 use datafusion::functions_nested::position::array_position_udf;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
+use datafusion::logical_expr::{
+    self, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use eagre_engine::keys::canonical_values;
 
+use super::definition::{Call, Definition, Param};
+use super::order_key::{has_no_key, is_nested};
 use crate::types::sql_name;
 
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -198,10 +206,83 @@ impl ScalarUDFImpl for ArrayPosition {
             let nulls_of = arg.to_array(rows)?.logical_nulls();
             Ok::<_, datafusion::common::DataFusionError>(NullBuffer::union(nulls.as_ref(), nulls_of.as_ref()))
         })?;
+        if let [array, wanted] = args.args.as_slice()
+            && let (array, wanted) = (array.to_array(rows)?, wanted.to_array(rows)?)
+            && is_nested(wanted.data_type())
+            && matches!(array.data_type(), DataType::List(item) if item.data_type() == wanted.data_type())
+        {
+            return Ok(ColumnarValue::Array(Arc::new(Int64Array::new(places_of(&array, &wanted)?.into(), nulls))));
+        }
         let args = ScalarFunctionArgs { return_field: without_sign(&args.return_field), ..args };
         let places = self.within.invoke_with_args(args)?.into_array(rows)?;
         let places = cast(&places, &DataType::Int64)?;
         let places = places.as_primitive::<Int64Type>().iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
         Ok(ColumnarValue::Array(Arc::new(Int64Array::new(places.into(), nulls))))
     }
+}
+
+/// The place of the first element of each array that is the same array or row as what is wanted in its row, from 1; 0: there is none. Both are of one type.
+fn places_of(array: &ArrayRef, wanted: &ArrayRef) -> Result<Vec<i64>> {
+    let Some(lists) = array.as_list_opt::<i32>() else {
+        return exec_err!("elements are looked for in a {}", sql_name(array.data_type()));
+    };
+    let (elements, wanted) = (canonical_values(lists.values()), canonical_values(wanted));
+    let compare = make_comparator(&elements, &wanted, SortOptions::default())?;
+    let place = |(row, ends): (usize, &[i32])| {
+        let mut elements = (ends[0] as usize..ends[1] as usize).zip(1..);
+        elements.find(|(element, _)| compare(*element, row).is_eq()).map_or(0, |(_, place)| place)
+    };
+    Ok(lists.offsets().windows(2).enumerate().map(place).collect())
+}
+
+/// DataFusion's `array_position(a, x, 1)` and `array_has(a, x)`, to which its planner turns `x = ANY(a)`, of arrays and rows in `a`, which its kernels do not
+/// compare: null where there is no such element, or where `a` or `x` is null.
+static PLACE_WITHIN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    Definition {
+        name: "__place_within",
+        params: &[Param::Any, Param::Any],
+        optional: 0,
+        returns: |_| DataType::UInt64,
+        invoke: |call| {
+            let places = places_of(&call.array(0)?, &call.array(1)?)?.into_iter();
+            Ok(Arc::new(
+                places.map(|place| u64::try_from(place).ok().filter(|place| *place > 0)).collect::<UInt64Array>(),
+            ))
+        },
+    }
+    .udf()
+});
+static HAS_WITHIN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let invoke = |call: &Call| -> Result<ArrayRef> {
+        let (array, wanted) = (call.array(0)?, call.array(1)?);
+        let nulls = NullBuffer::union(array.logical_nulls().as_ref(), wanted.logical_nulls().as_ref());
+        let has = places_of(&array, &wanted)?.into_iter().map(|place| place > 0).collect();
+        Ok(Arc::new(BooleanArray::new(has, nulls)))
+    };
+    Definition::new("__has_within", &[Param::Any, Param::Any], |_| DataType::Boolean, invoke).udf()
+});
+
+/// What [`PLACE_WITHIN`] and [`HAS_WITHIN`] are of a call of DataFusion's; `None`: its own will do, or has to say what is wrong.
+pub(super) fn within(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
+    let [array, wanted, from @ ..] = call.args.as_slice() else { return None };
+    let ours = match (call.func.name(), from) {
+        ("array_position", [Expr::Literal(ScalarValue::Int64(Some(1)), _)]) if call.func == array_position_udf() => {
+            &PLACE_WITHIN
+        }
+        ("array_has", []) => &HAS_WITHIN,
+        _ => return None,
+    };
+    let (DataType::List(item), wanted_type) = (array.get_type(schema).ok()?, wanted.get_type(schema).ok()?) else {
+        return None;
+    };
+    let element = item.data_type();
+    if !is_nested(element) || has_no_key(element) {
+        return None;
+    }
+    let common = match wanted_type.is_null() || wanted_type == *element {
+        true => element.clone(),
+        false => comparison_coercion(element, &wanted_type)?,
+    };
+    let arrays = DataType::List(Arc::new(item.as_ref().clone().with_data_type(common.clone())));
+    Some(ours.call(vec![logical_expr::cast(array.clone(), arrays), logical_expr::cast(wanted.clone(), common)]))
 }

@@ -14,10 +14,11 @@ use arrow::datatypes::{
     IntervalUnit, TimeUnit,
 };
 use datafusion::common::tree_node::TreeNode;
-use datafusion::common::{DFSchema, Result, ScalarValue, exec_err};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{self, Expr, ExprSchemable, Operator, ScalarUDF, binary_expr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
+use eagre_engine::interval_text::parse;
 
 use super::definition::{Call, Definition, Param};
 
@@ -54,12 +55,26 @@ impl ExprPlanner for IntervalOperators {
         if matches!(expr.op, BinaryOperator::Plus | BinaryOperator::Minus) {
             return Ok(date_with_time(expr, schema));
         }
+        let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
         let divides = match expr.op {
             BinaryOperator::Multiply => false,
             BinaryOperator::Divide => true,
+            BinaryOperator::Eq
+            | BinaryOperator::NotEq
+            | BinaryOperator::Lt
+            | BinaryOperator::LtEq
+            | BinaryOperator::Gt
+            | BinaryOperator::GtEq => {
+                let RawBinaryExpr { op, mut left, mut right } = expr;
+                if left.get_type(schema).is_ok_and(|data_type| is_interval(&data_type)) {
+                    right = as_interval(right)?;
+                } else if right.get_type(schema).is_ok_and(|data_type| is_interval(&data_type)) {
+                    left = as_interval(left)?;
+                }
+                return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
+            }
             _ => return Ok(PlannerResult::Original(expr)),
         };
-        let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
         let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
             return Ok(PlannerResult::Original(expr));
         };
@@ -74,19 +89,38 @@ impl ExprPlanner for IntervalOperators {
     }
 }
 
-/// A date and an interval that names hours, minutes or seconds make a point in time, as in PostgreSQL. (DataFusion makes a date, and loses them.)
+/// A text that is written beside an interval is one: `i > '01:00'`.
+fn as_interval(expr: Expr) -> Result<Expr> {
+    let Expr::Literal(value, _) = &expr else { return Ok(expr) };
+    let Some(text) = value.try_as_str().flatten() else { return Ok(expr) };
+    match parse(text) {
+        Ok(interval) => Ok(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), None)),
+        Err(message) => plan_err!("{message}"),
+    }
+}
+
+/// A date and an interval that names hours, minutes or seconds, or a difference of two times, make a point in time, as in PostgreSQL. (DataFusion makes a
+/// date, and loses them.) A time of day goes on by the difference of two times as by any interval.
 fn date_with_time(mut expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
-    let is_date = |expr: &Expr| matches!(expr.get_type(schema), Ok(DataType::Date32 | DataType::Date64));
-    let (date, interval) = match (is_date(&expr.left), is_date(&expr.right)) {
-        (true, false) => (&mut expr.left, &expr.right),
-        (false, true) => (&mut expr.right, &expr.left),
-        _ => return PlannerResult::Original(expr),
+    use DataType::{Date32, Date64, Duration, Time32, Time64};
+    let (Ok(left), Ok(right)) = (expr.left.get_type(schema), expr.right.get_type(schema)) else {
+        return PlannerResult::Original(expr);
     };
     let names_time = |expr: &Expr| {
         Ok(matches!(expr, Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(value)), _) if value.nanoseconds != 0))
     };
-    if interval.exists(names_time).unwrap_or(false) {
-        *date = logical_expr::cast(date.clone(), DataType::Timestamp(TimeUnit::Millisecond, None));
+    let in_time = |date: &mut Expr| {
+        *date = logical_expr::cast(std::mem::take(date), DataType::Timestamp(TimeUnit::Millisecond, None));
+    };
+    match (&left, &right) {
+        (Date32 | Date64, Date32 | Date64) => {}
+        (Date32 | Date64, Duration(_)) => in_time(&mut expr.left),
+        (Duration(_), Date32 | Date64) => in_time(&mut expr.right),
+        (Date32 | Date64, _) if expr.right.exists(names_time).unwrap_or(false) => in_time(&mut expr.left),
+        (_, Date32 | Date64) if expr.left.exists(names_time).unwrap_or(false) => in_time(&mut expr.right),
+        (Time32(_) | Time64(_), Duration(_)) => expr.right = logical_expr::cast(expr.right, INTERVAL),
+        (Duration(_), Time32(_) | Time64(_)) => expr.left = logical_expr::cast(expr.left, INTERVAL),
+        _ => {}
     }
     PlannerResult::Original(expr)
 }
@@ -110,7 +144,12 @@ fn length(interval: IntervalMonthDayNano) -> i128 {
 }
 
 fn lengths(call: &Call) -> Result<ArrayRef> {
-    let lengths: Decimal128Array = intervals(&call.array(0)?)?.iter().map(|interval| interval.map(length)).collect();
+    lengths_of(&call.array(0)?)
+}
+
+/// By which they are put in order.
+pub(super) fn lengths_of(array: &ArrayRef) -> Result<ArrayRef> {
+    let lengths: Decimal128Array = intervals(array)?.iter().map(|interval| interval.map(length)).collect();
     Ok(Arc::new(lengths.with_precision_and_scale(38, 0)?))
 }
 

@@ -11,12 +11,15 @@ mod array_text;
 mod arrays;
 mod byte_text;
 mod bytes;
+mod coalesce;
 mod conditional;
 pub(crate) mod convert;
 mod date_pattern;
 mod definition;
 mod degrees;
 mod error_function;
+pub(crate) mod extreme_by;
+mod extremes;
 pub(crate) mod interval;
 pub(crate) mod interval_parts;
 mod json;
@@ -111,6 +114,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         local_time::definitions(),
     ];
     let mut functions: Vec<_> = definitions.into_iter().flatten().map(|definition| definition.udf()).collect();
+    functions.push(Arc::new(coalesce::function()));
     functions.push(Arc::new(ScalarUDF::new_from_impl(conditional::If::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(prepend::ArrayPrepend::new())));
     functions.push(Arc::new(ScalarUDF::new_from_impl(modulo::Modulo::new())));

@@ -12,6 +12,9 @@
 //! - A text in hexadecimal digits beside bytes is those bytes, as where it is inserted.
 //! - A DOUBLE and a DECIMAL meet as DOUBLEs, also in the branches of `CASE` and `COALESCE`, and in `IN (SELECT ..)`. (DataFusion makes decimals of 15 digits after the point:
 //!   1e-20 were 0, and 1e30 an error.) A number that is written beside a DECIMAL stays exact.
+//! - `CEIL` and `FLOOR` of a DECIMAL have room for the next whole number. (DataFusion's have the digits of the value.)
+//! - A DATE and a TIMESTAMP meet in the precision of the latter, also in the branches of `CASE` and `COALESCE`. (DataFusion counts nanoseconds, which the
+//!   years before 1678 and after 2261 do not have: 9999-12-31 were an error.) So does what `DATE_TRUNC` takes apart, of months and more.
 //! - What is taken out of a difference of two times (`EXTRACT(HOUR FROM a - b)`) are its days, hours and minutes, as in PostgreSQL.
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
@@ -20,19 +23,21 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Fields};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Fields, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit};
+use datafusion::logical_expr::{
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit,
+};
 
 use super::interval_parts::HOURS_AS_DAYS;
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
 use super::order_key::{ORDER_KEY, has_no_key, is_array};
-use super::{byte_text, interval, jsonb, nested};
+use super::{byte_text, coalesce, extremes, interval, jsonb, nested, round_time};
 
 /// Rewrites one operator.
 #[derive(Debug)]
@@ -103,7 +108,7 @@ impl FunctionRewrite for Operators {
             Expr::Case(case) => {
                 let branches = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
                 let branches: Vec<&Expr> = branches.chain(case.else_expr.as_deref()).collect();
-                in_doubles(&branches, schema).map(|mut branches| {
+                in_one_type(&branches, schema).map(|mut branches| {
                     let otherwise = case.else_expr.as_ref().and_then(|_| branches.pop()).map(Box::new);
                     let whens = case.when_then_expr.iter().map(|(when, _)| when.clone());
                     let branches = whens.zip(branches.into_iter().map(Box::new)).collect();
@@ -113,9 +118,19 @@ impl FunctionRewrite for Operators {
             Expr::ScalarFunction(call) if ["date_part", "to_char"].contains(&call.func.name()) => {
                 of_days_and_hours(call, schema)
             }
+            Expr::ScalarFunction(call) if call.func.name() == "date_trunc" => truncated(call, schema),
+            Expr::ScalarFunction(call) if ["ceil", "floor"].contains(&call.func.name()) => with_room(call, schema),
+            Expr::ScalarFunction(call) if call.func.name() == "character_length" => match call.args.as_slice() {
+                [array] if array.get_type(schema).is_ok_and(|data_type| is_array(&data_type)) => {
+                    return plan_err!("`{array}` is an array and has no letters; `CARDINALITY` counts its elements");
+                }
+                _ => None,
+            },
             Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.func.name()) => {
-                in_doubles(&call.args.iter().collect::<Vec<_>>(), schema)
-                    .map(|args| Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
+                coalesce::check(call, schema)?;
+                let args = || in_one_type(&call.args.iter().collect::<Vec<_>>(), schema);
+                let of_args = |args| Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args });
+                extremes::in_our_order(call, schema).or_else(|| args().map(of_args))
             }
             _ => None,
         };
@@ -137,8 +152,65 @@ fn of_days_and_hours(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
 }
 
+/// `DATE_TRUNC` of a date or a timestamp without a zone, whatever its year.
+fn truncated(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
+    let [unit, time] = call.args.as_slice() else { return None };
+    let time = match time.get_type(schema).ok()? {
+        DataType::Date32 | DataType::Date64 => cast(time.clone(), DataType::Timestamp(TimeUnit::Millisecond, None)),
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => return None,
+        DataType::Timestamp(_, None) => time.clone(),
+        _ => return None,
+    };
+    let Expr::Literal(word, _) = unit else { return None };
+    const LONG: [&str; 6] = ["month", "quarter", "year", "decade", "century", "millennium"];
+    let is_long = LONG.contains(&word.try_as_str().flatten()?.to_lowercase().as_str());
+    let func = if is_long { round_time::floor_to() } else { Arc::clone(&call.func) };
+    let truncated = Expr::ScalarFunction(ScalarFunction { func, args: vec![unit.clone(), time] });
+    (truncated != Expr::ScalarFunction(call.clone())).then_some(truncated)
+}
+
+/// `CEIL` or `FLOOR` of a DECIMAL with a digit more, which the next whole number may need: that of 99.99 is 100.
+fn with_room(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
+    let [value] = call.args.as_slice() else { return None };
+    let DataType::Decimal128(precision, scale) = value.get_type(schema).ok()? else { return None };
+    // As it is where this has run before.
+    let has_room = match value {
+        Expr::Cast(Cast { expr, .. }) => {
+            matches!(expr.get_type(schema), Ok(DataType::Decimal128(before, same)) if same == scale && before < precision)
+        }
+        _ => false,
+    };
+    if has_room || scale <= 0 || precision == DECIMAL128_MAX_PRECISION {
+        return None;
+    }
+    let roomy = DataType::Decimal128(precision + 1, scale);
+    let args = vec![cast(value.clone(), roomy)];
+    Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
+}
+
 /// Functions whose arguments are made to fit each other.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nvl", "nullif", "greatest", "least", "make_array"];
+
+/// The same expressions in the type in which they meet, where that is not the one that DataFusion has for them.
+fn in_one_type(exprs: &[&Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
+    in_doubles(exprs, schema).or_else(|| in_timestamps(exprs, schema))
+}
+
+/// The same expressions with dates as timestamps of the kind of the others, where these are of one kind.
+fn in_timestamps(exprs: &[&Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
+    let types = exprs.iter().map(|expr| expr.get_type(schema).ok()).collect::<Option<Vec<_>>>()?;
+    let is_date = |data_type: &DataType| matches!(data_type, DataType::Date32 | DataType::Date64);
+    let time = types.iter().find(|data_type| matches!(data_type, DataType::Timestamp(..)))?;
+    let meet = types.iter().all(|data_type| data_type == time || is_date(data_type) || data_type.is_null());
+    if !meet || !types.iter().any(is_date) {
+        return None;
+    }
+    let as_time = |(expr, data_type): (&&Expr, &DataType)| match is_date(data_type) {
+        true => cast((*expr).clone(), time.clone()),
+        false => (*expr).clone(),
+    };
+    Some(exprs.iter().zip(&types).map(as_time).collect())
+}
 
 /// The same expressions with DECIMALs as DOUBLEs, where some are DOUBLEs that are not written there.
 fn in_doubles(exprs: &[&Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
@@ -237,6 +309,12 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         }
         (decimal, float) if decimal.is_decimal() && is_computed_float(right, float) => {
             Some(binary_expr(cast(left.clone(), DataType::Float64), op, right.clone()))
+        }
+        (DataType::Date32 | DataType::Date64, time @ DataType::Timestamp(..)) => {
+            Some(binary_expr(cast(left.clone(), time.clone()), op, right.clone()))
+        }
+        (time @ DataType::Timestamp(..), DataType::Date32 | DataType::Date64) => {
+            Some(binary_expr(left.clone(), op, cast(right.clone(), time.clone())))
         }
         (DataType::Interval(_) | DataType::Duration(_), DataType::Interval(_) | DataType::Duration(_)) => {
             interval::compared((left, &left_type), op, (right, &right_type))

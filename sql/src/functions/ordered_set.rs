@@ -12,6 +12,7 @@ use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Signature, Volatility};
+use eagre_engine::keys::canonical_values;
 
 use crate::types::sql_name;
 
@@ -115,6 +116,8 @@ struct Values {
 
 impl Values {
     fn take_in(&mut self, array: &ArrayRef) -> Result<()> {
+        // Both zeros are one value, and all NaNs.
+        let array = &canonical_values(array);
         for row in (0..array.len()).filter(|row| array.is_valid(*row)) {
             self.values.push(ScalarValue::try_from_array(array, row)?);
         }

@@ -4,13 +4,14 @@
 //! parser makes calls of these functions and knows the units. For instants it is the wall clock of the session's zone that is rounded;
 //! units below a day are cut by the time that passes, so that an hour which the clock shows twice stays two.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use chrono::{DateTime, Datelike, Months, NaiveDate};
 use datafusion::common::{Result, exec_err};
+use datafusion::logical_expr::ScalarUDF;
 
 use super::definition::{Call, Definition, Param};
 use super::local_time;
@@ -19,14 +20,20 @@ use crate::types::sql_name;
 const DAY_S: i64 = 86_400;
 
 pub(crate) fn definitions() -> Vec<Definition> {
-    let function = |name, invoke| Definition {
-        name,
-        params: &[Param::Text, Param::Temporal],
-        optional: 0,
-        returns: |types| types.get(1).cloned().unwrap_or(DataType::Null),
-        invoke,
-    };
-    vec![function("floor_to", |call| rounded(call, false)), function("ceil_to", |call| rounded(call, true))]
+    vec![FLOOR_TO, definition("ceil_to", |call| rounded(call, true))]
+}
+
+const FLOOR_TO: Definition = definition("floor_to", |call| rounded(call, false));
+
+/// `floor_to(unit, time)`.
+pub(crate) fn floor_to() -> Arc<ScalarUDF> {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| FLOOR_TO.udf());
+    Arc::clone(&FUNCTION)
+}
+
+const fn definition(name: &'static str, invoke: fn(&Call) -> Result<ArrayRef>) -> Definition {
+    let returns = |types: &[DataType]| types.get(1).cloned().unwrap_or(DataType::Null);
+    Definition::new(name, &[Param::Text, Param::Temporal], returns, invoke)
 }
 
 /// Whether a word is a unit to which times are rounded.
@@ -120,6 +127,7 @@ fn rounded(call: &Call, up: bool) -> Result<ArrayRef> {
         false => times.clone(),
     };
     let units = call.text(0)?;
+    let of_all = call.same_text(0).and_then(Unit::parse);
     // A clock that has passed midnight shows the first hours again.
     let is_clock = matches!(time.data_type(), DataType::Time32(_) | DataType::Time64(_));
     let (mut out, mut by_calendar) = (Vec::with_capacity(call.rows), Vec::with_capacity(call.rows));
@@ -129,7 +137,7 @@ fn rounded(call: &Call, up: bool) -> Result<ArrayRef> {
             by_calendar.push(false);
             continue;
         }
-        let Some(unit) = Unit::parse(units.value(row)) else {
+        let Some(unit) = of_all.or_else(|| Unit::parse(units.value(row))) else {
             return exec_err!("there is no unit '{}' of time; units are DAY, HOUR, MONTH and so on", units.value(row));
         };
         let clock = clocks.value(row) * factor;

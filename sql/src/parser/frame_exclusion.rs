@@ -63,10 +63,11 @@ pub(super) fn without_mark(text: &str, mark: &str) -> String {
     text.replace(&format!("PARTITION BY {mark}, "), "PARTITION BY ").replace(&format!("PARTITION BY {mark} "), "")
 }
 
-/// Rewrites all such frames of a text.
+/// Rewrites all such frames of a text. Behind the name of a window the constant is all that is said of partitions; the window's own are added where names of
+/// windows are resolved.
 ///
 /// # Errors
-/// One behind the name of a window, which has its partitions elsewhere.
+/// A window that begins with neither its partitions, its order, its frame nor a name.
 pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
     let mut index = 0;
     while index < tokens.len() {
@@ -129,7 +130,7 @@ pub(super) fn first_of_window(tokens: &[TokenWithSpan], end: usize) -> Option<us
 pub(super) fn mark(
     tokens: &mut Vec<TokenWithSpan>,
     end: usize,
-    constant: String,
+    text: String,
     written: &str,
     location: Option<Location>,
 ) -> Result<()> {
@@ -144,13 +145,15 @@ pub(super) fn mark(
     let span = tokens[first].span;
     let token = |token: Token| TokenWithSpan { token, span };
     let word = |text: &str, keyword| token(Token::Word(Word { value: text.into(), quote_style: None, keyword }));
-    let constant = [Token::LParen, Token::SingleQuotedString(constant), Token::RParen].map(token);
+    let constant = [Token::LParen, Token::SingleQuotedString(text.clone()), Token::RParen].map(token);
+    let goes_on = |at: usize| ["ORDER", "ROWS", "RANGE", "GROUPS"].iter().any(|word| is_word(tokens.get(at), word));
     let at = tokens.get(first);
+    let is_name = FrameExclusion::of_mark(&text).is_some() && at.is_some_and(|at| matches!(at.token, Token::Word(_)));
     if is_word(at, "PARTITION") && is_word(tokens.get(first + 1), "BY") {
         tokens.splice(first + 2..first + 2, constant.into_iter().chain([token(Token::Comma)]));
-    } else if ["ORDER", "ROWS", "RANGE", "GROUPS"].iter().any(|word| is_word(at, word)) {
+    } else if let Some(behind) = [first, first + usize::from(is_name)].into_iter().find(|at| goes_on(*at)) {
         let partition = [word("PARTITION", Keyword::PARTITION), word("BY", Keyword::BY)];
-        tokens.splice(first..first, partition.into_iter().chain(constant));
+        tokens.splice(behind..behind, partition.into_iter().chain(constant));
     } else {
         return Err(unsupported());
     }
@@ -179,6 +182,10 @@ mod tests {
                 "SELECT sum(v) OVER (ORDER BY t RANGE UNBOUNDED PRECEDING) FROM t",
             ),
             (
+                "SELECT sum(v) OVER (w ROWS 1 PRECEDING EXCLUDE GROUP) FROM t WINDOW w AS (ORDER BY t)",
+                "SELECT sum(v) OVER (w PARTITION BY ('__eagre_exclude_group') ROWS 1 PRECEDING) FROM t WINDOW w AS (ORDER BY t)",
+            ),
+            (
                 "SELECT * EXCLUDE (ties) FROM (SELECT * EXCLUDE ties FROM t)",
                 "SELECT * EXCLUDE (ties) FROM (SELECT * EXCLUDE ties FROM t)",
             ),
@@ -186,9 +193,6 @@ mod tests {
             let query = parse_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
             assert_eq!(query.ast.to_string(), meaning, "{sql}");
         }
-        let named = "SELECT sum(v) OVER (w ROWS 1 PRECEDING EXCLUDE GROUP) FROM t WINDOW w AS (ORDER BY t)";
-        let error = parse_query(named).expect_err("the partitions are elsewhere").to_string();
-        assert!(error.contains("`EXCLUDE GROUP` behind the name of a window"), "{error}");
     }
 
     #[test]

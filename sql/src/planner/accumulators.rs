@@ -276,6 +276,8 @@ impl Accumulators for ForeignAccumulators {
         let mut columns = vec![];
         for arg in &self.spec.args {
             columns.push(match arg {
+                // Values are told apart as groups are.
+                Arg::Column(index) if self.spec.distinct => canonical_values(&args[*index]),
                 Arg::Column(index) => Arc::clone(&args[*index]),
                 Arg::Literal(value) => value.to_array_of_size(count).map_err(|error| self.failed(error))?,
             });

@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 use super::expr::strip_alias;
 use super::one_way::first_in_order;
 use crate::error::Result;
+use crate::functions::extreme_by::by_key;
 use crate::functions::order_key::{ORDER_KEY, has_no_key, is_array, is_nested};
 
 /// Has sorts and aggregates keep to the orders that are asked for.
@@ -39,16 +40,20 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
             }
             Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
         }
-        LogicalPlan::Aggregate(_) => {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
             let (names, schema) = (NamePreserver::new(&plan), merge_schema(&plan.inputs()));
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let call = match strip_alias(&expr) {
-                    Expr::AggregateFunction(call) => aggregate(call, &schema)?,
+                    Expr::AggregateFunction(call) => aggregate(call, &schema)?.map(Expr::AggregateFunction),
+                    Expr::WindowFunction(call) => {
+                        let is_keyed = call.params.args.first().map_or(Ok(false), |value| has_key(value, &schema))?;
+                        by_key(call, |value| is_keyed.then(|| ORDER_KEY.call(vec![value.clone()]))).map(Expr::from)
+                    }
                     _ => None,
                 };
                 Ok(match call {
-                    Some(call) => Transformed::yes(name.restore(Expr::AggregateFunction(call))),
+                    Some(call) => Transformed::yes(name.restore(call)),
                     None => Transformed::no(expr),
                 })
             })

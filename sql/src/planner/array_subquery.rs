@@ -9,7 +9,7 @@ use datafusion::sql::sqlparser::ast::{
     SelectItem, SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor, Value,
 };
 
-use super::window;
+use super::{element_order, window};
 use crate::error::{Location, Result, SqlError};
 
 /// What the rows of such a subquery are called.
@@ -26,6 +26,7 @@ pub(super) fn written_out(function: &Function) -> Result<Option<Expr>> {
         return Ok(None);
     }
     let mut query = query.as_ref().clone();
+    element_order::keep(&mut query, true);
     let keys = order_keys(&mut query, Location::of(function.name.span()))?;
     let column = |name: &str| TableAliasColumnDef { name: Ident::with_quote('"', name), data_type: None };
     let mut columns = vec![column(ELEMENT)];

@@ -9,8 +9,8 @@
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    Array, BinaryOperator, CaseWhen, DateTimeField, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Spanned,
-    UnaryOperator, Value, ValueWithSpan,
+    Array, BinaryOperator, CaseWhen, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    Spanned, UnaryOperator, Value, ValueWithSpan,
 };
 
 use super::rows::{and, equal, opposite, or};
@@ -38,6 +38,9 @@ pub(super) fn written_out(expr: &Expr) -> Result<Option<Expr>> {
         }
         Expr::BinaryOp { left, op: BinaryOperator::Overlaps, right } => overlaps(left, right).map(Some),
         Expr::Extract { field, expr: time, .. } => Ok(long_part(field, time)),
+        Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("date_part") => {
+            Ok(part_by_name(function).and_then(|(field, time)| long_part(&field, &time)))
+        }
         Expr::AnyOp { left, compare_op, right, .. } => Ok(any_element(left, compare_op, right)),
         _ => Ok(None),
     }
@@ -208,7 +211,7 @@ fn similar(text: &Expr, pattern: &Expr, escape: Option<char>, negated: bool) -> 
     let Some(regex) = regex_of(written, escape) else {
         return Err(wrong(
             format!("the pattern '{written}' of `SIMILAR TO`"),
-            "a bracket or the escaped character at its end is missing",
+            "a bracket or the escaped character at its end is missing, or `{..}` is no count",
         ));
     };
     let matches = window::call("regexp_like", vec![text.clone(), window::string(&format!("^(?s:{regex})$"))]);
@@ -239,7 +242,16 @@ fn regex_of(pattern: &str, escape: Option<char>) -> Option<String> {
                 depth = depth.checked_sub(1)?;
                 regex.push(')');
             }
-            '|' | '*' | '+' | '?' | '{' | '}' => regex.push(c),
+            '|' | '*' | '+' | '?' => regex.push(c),
+            // How often: `{2}`, `{2,}`, `{2,3}`.
+            '{' => {
+                let counts: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                let is_count = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+                if counts.is_empty() || counts.starts_with(',') || !counts.split(',').all(is_count) {
+                    return None;
+                }
+                regex.push_str(&format!("{{{counts}}}"));
+            }
             '[' => {
                 regex.push('[');
                 if chars.peek() == Some(&'^') {
@@ -368,6 +380,26 @@ fn long_part(field: &DateTimeField, time: &Expr) -> Option<Expr> {
         }
     };
     Some(window::call("arrow_cast", vec![part, window::string("Int32")]))
+}
+
+/// The part and the time of `DATE_PART('century', t)`, where it is a long one.
+fn part_by_name(function: &Function) -> Option<(DateTimeField, Expr)> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let [
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(part))),
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(time)),
+    ] = list.args.as_slice()
+    else {
+        return None;
+    };
+    let Value::SingleQuotedString(part) = &part.value else { return None };
+    let field = match part.to_lowercase().as_str() {
+        "decade" => DateTimeField::Decade,
+        "century" => DateTimeField::Century,
+        "millennium" => DateTimeField::Millennium,
+        _ => return None,
+    };
+    Some((field, time.clone()))
 }
 
 #[cfg(test)]

@@ -94,6 +94,10 @@ impl VisitorMut for Rewriter {
                 *expr =
                     window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
+            // The planner would put the sign before the text, where it is that of the first part alone.
+            Expr::UnaryOp { op: UnaryOperator::Minus, expr: value } if matches!(**value, Expr::Interval(_)) => {
+                **value = Expr::Nested(value.clone());
+            }
             // All bits the other way round: in two's complement, what is one less on the other side of 0.
             Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: value } => {
                 let one = Expr::Value(Value::Number("1".into(), false).into());
@@ -201,6 +205,12 @@ impl VisitorMut for Rewriter {
                         }
                     }
                     "coalesce" => flatten_coalesce(function),
+                    // DataFusion's makes texts of times.
+                    "ifnull" | "nvl" if matches!(&function.args, FunctionArguments::List(list) if list.args.len() == 2) =>
+                    {
+                        function.name = ObjectName::from(vec![Ident::new("coalesce")]);
+                        flatten_coalesce(function);
+                    }
                     "to_timestamp" | "to_timestamp_ltz" => {
                         if let Some(written) = macros::to_timestamp(function, &name) {
                             *expr = written;

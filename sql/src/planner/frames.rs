@@ -150,7 +150,6 @@ fn is_range_key(data_type: &DataType) -> bool {
         DataType::Dictionary(_, value) => is_range_key(value),
         DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => true,
         DataType::Boolean | DataType::Null => true,
-        DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => true,
         other => other.is_numeric() || other.is_string(),
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Schema};
+use bigdecimal::num_bigint::Sign;
 use bigdecimal::{BigDecimal, RoundingMode};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, cast};
@@ -121,7 +122,10 @@ pub(super) fn with_columns(context: &PlanContext<'_>, insert: &Insert) -> Result
         }
         match column.data_type {
             DataType::Utf8 | DataType::Utf8View => write_texts(cells),
-            _ => write_digits(&column.data_type, cells),
+            _ => {
+                read_texts(&column.data_type, &mut cells);
+                write_digits(&column.data_type, cells);
+            }
         }
     }
     Ok(query)
@@ -158,6 +162,46 @@ fn write_texts(mut cells: Vec<&mut AstExpr>) {
             let text = cell.to_string();
             **cell = AstExpr::Value(Value::SingleQuotedString(text).with_span(span));
         }
+    }
+}
+
+/// Texts beside numbers for a column of numbers, as the numbers that they are: a `VALUES` would read them as those beside them.
+fn read_texts(to: &DataType, cells: &mut [&mut AstExpr]) {
+    if !to.is_numeric() || !cells.iter().any(|cell| written_number(cell).is_some()) {
+        return;
+    }
+    for cell in cells {
+        let AstExpr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), span }) = &**cell else { continue };
+        let number = |digits: &str| AstExpr::Value(Value::Number(digits.into(), false).with_span(*span));
+        let text = text.trim();
+        let read = if to.is_floating() {
+            // One that is beyond all numbers is none.
+            let is_one = |read: f64| read.is_finite() || text.bytes().all(|byte| !byte.is_ascii_digit());
+            if !text.parse::<f64>().is_ok_and(is_one) {
+                continue;
+            }
+            AstExpr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new((**cell).clone()),
+                data_type: SqlType::Double(ExactNumberInfo::None),
+                array: false,
+                format: None,
+            }
+        } else {
+            let Some(read) = text.parse::<BigDecimal>().ok().filter(|_| !text.contains('_')) else { continue };
+            let read = read.normalized();
+            if read.fractional_digit_count().abs() >= EXPONENT_MAX
+                || to.is_integer() && read.fractional_digit_count() > 0
+            {
+                continue;
+            }
+            let digits = number(&read.abs().to_plain_string());
+            match read.sign() == Sign::Minus {
+                true => AstExpr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(digits) },
+                false => digits,
+            }
+        };
+        **cell = read;
     }
 }
 

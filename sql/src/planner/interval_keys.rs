@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, SortExpr};
 
 use super::expr::strip_alias;
 use super::one_way::{OneWay, Place, first_in_order};
+use crate::functions::extreme_by::by_key;
 use crate::functions::interval::length_of;
 use crate::functions::interval_parts::HOURS_AS_DAYS;
 
@@ -21,9 +22,11 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     let keys =
         OneWay { key: is_interval, written: of_days, order: in_order, in_distinct_on: false, check: |_, _| Ok(()) };
     let rewritten = keys.rewrite(plan)?.transform_up_with_subqueries(|plan| {
-        if !matches!(plan, LogicalPlan::Aggregate(_)) {
-            return Ok(Transformed::no(plan));
-        }
+        let extreme = match &plan {
+            LogicalPlan::Aggregate(_) => extreme,
+            LogicalPlan::Window(_) => extreme_over,
+            _ => return Ok(Transformed::no(plan)),
+        };
         let (names, schema) = (NamePreserver::new(&plan), merge_schema(&plan.inputs()));
         plan.map_expressions(|expr| {
             let name = names.save(&expr);
@@ -60,4 +63,13 @@ fn extreme(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
         return None;
     }
     Some(Expr::AggregateFunction(first_in_order(call, length_of(value.clone()))))
+}
+
+/// The same over a window.
+fn extreme_over(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
+    let Expr::WindowFunction(call) = strip_alias(expr) else { return None };
+    let key_of = |value: &Expr| {
+        value.get_type(schema).is_ok_and(|data_type| is_interval(&data_type)).then(|| length_of(value.clone()))
+    };
+    by_key(call, key_of).map(Expr::from)
 }

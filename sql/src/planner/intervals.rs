@@ -7,7 +7,9 @@ use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::arrow::compute::kernels::cast_utils::{
     IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config,
 };
-use datafusion::sql::sqlparser::ast::{DateTimeField, Expr, Interval, IntervalFields, Spanned, Value};
+use datafusion::sql::sqlparser::ast::{
+    DateTimeField, Expr, Interval, IntervalFields, Spanned, UnaryOperator, Value, ValueWithSpan,
+};
 use eagre_engine::interval_text::{Field, Qualifier, parse, parse_qualified};
 
 use super::window;
@@ -18,9 +20,33 @@ use crate::error::{Location, Result, SqlError};
 /// # Errors
 /// It is none.
 pub(super) fn of_constant(interval: &mut Interval) -> Result<Option<Expr>> {
-    quote_number(interval);
-    let Some(text) = text_of(&interval.value) else { return Ok(None) };
+    // The standard has a sign before the text, too: `INTERVAL -'1-2' YEAR TO MONTH`.
+    let (is_negative, value) = match interval.value.as_ref() {
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => (true, quoted(expr)),
+        value => (false, quoted(value)),
+    };
+    let Some(text) = text_of(&value) else { return Ok(None) };
     let location = Location::of(interval.value.span());
+    let read = read(interval, text, location)?;
+    if is_negative {
+        let negative = read.checked_neg().ok_or_else(|| SqlError::plan("an INTERVAL cannot be that long", location))?;
+        return Ok(Some(constant(negative)));
+    }
+    let written = match &interval.leading_field {
+        None => text.to_string(),
+        Some(first) => format!("{text} {first}"),
+    };
+    let has_precision = interval.leading_precision.is_some() || interval.fractional_seconds_precision.is_some();
+    let as_it_stands = interval.last_field.is_none() && !has_precision && as_datafusion_reads(&written) == Some(read);
+    if as_it_stands {
+        *interval.value = value;
+        return Ok(None);
+    }
+    Ok(Some(constant(read)))
+}
+
+/// What the text of an interval says, with its fields.
+fn read(interval: &Interval, text: &str, location: Option<Location>) -> Result<IntervalMonthDayNano> {
     let read = match (&interval.leading_field, &interval.last_field) {
         (None, _) => parse(text),
         (Some(first), last) => match (field(first), last.as_ref().map(field)) {
@@ -45,14 +71,7 @@ pub(super) fn of_constant(interval: &mut Interval) -> Result<Option<Expr>> {
             (None, None) => parse(&format!("{text} {first}")),
         },
     };
-    let read = read.map_err(|message| SqlError::plan(message, location))?;
-    let written = match &interval.leading_field {
-        None => text.to_string(),
-        Some(first) => format!("{text} {first}"),
-    };
-    let has_precision = interval.leading_precision.is_some() || interval.fractional_seconds_precision.is_some();
-    let as_it_stands = interval.last_field.is_none() && !has_precision && as_datafusion_reads(&written) == Some(read);
-    Ok(if as_it_stands { None } else { Some(constant(read)) })
+    read.map_err(|message| SqlError::plan(message, location))
 }
 
 /// `CAST('01:00' AS INTERVAL)` of a constant text; none of anything else.
@@ -123,12 +142,13 @@ fn ends(fields: &IntervalFields) -> (Field, Field) {
     }
 }
 
-/// `INTERVAL 20 SECONDS` is `INTERVAL '20' SECONDS`, which the planner needs in the bounds of a frame.
-fn quote_number(interval: &mut Interval) {
-    if let Expr::Value(value) = interval.value.as_mut()
-        && let Value::Number(number, _) = &value.value
-    {
-        value.value = Value::SingleQuotedString(number.to_string());
+/// The text of an interval, also of `INTERVAL 20 SECONDS`, which is `INTERVAL '20' SECONDS`: the planner needs it so in the bounds of a frame.
+fn quoted(value: &Expr) -> Expr {
+    match value {
+        Expr::Value(ValueWithSpan { value: Value::Number(number, _), span }) => {
+            Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(number.to_string()), span: *span })
+        }
+        value => value.clone(),
     }
 }
 

@@ -26,6 +26,7 @@ use eagre_engine::operator::join::{JoinFactory, JoinKind, JoinLate, JoinResidual
 
 use super::decorrelate::is_of_domain;
 use super::expr::{Compiler, short_text, strip_alias};
+use super::fallible::may_fail;
 use super::local_time::last_instant;
 use super::lower::{Lowering, Slot, Stream, StreamColumn, WindowPart, engine};
 use super::state_ttl::{ADVICE, duration};
@@ -90,12 +91,21 @@ impl Lowering<'_> {
             let rewritten = without_null_awareness(join)?;
             return self.lower_wanting(&rewritten, wanted);
         }
-        let condition = Condition::of(join)?;
+        let mut condition = Condition::of(join)?;
         let mut left = self.join_input(&join.left, condition.keys.iter().map(|(left, _)| left))?;
         let mut right = self.join_input(&join.right, condition.keys.iter().map(|(_, right)| right))?;
         left.preserved = matches!(kind, JoinKind::Left | JoinKind::Full | JoinKind::LeftAnti);
         right.preserved = matches!(kind, JoinKind::Right | JoinKind::Full | JoinKind::RightAnti);
         let both = Arc::new(join.left.schema().join(join.right.schema())?);
+        let append_only = |input: &Input| input.stream.changelog == ChangelogMode::AppendOnly;
+        // Of pairs that can be taken back, those of which it cannot be said are kept apart by a filter behind the join.
+        let apart = match kind == JoinKind::Inner && !(append_only(&left) && append_only(&right)) {
+            true => condition.take_fallible(&both),
+            false => None,
+        };
+        let looked_at = apart.iter().flat_map(|apart| apart.column_refs()).map(|column| both.index_of_column(column));
+        let looked_at = looked_at.collect::<datafusion::common::Result<BTreeSet<usize>>>()?;
+        let wanted = &wanted.map(|wanted| wanted | &looked_at);
         let bounds = self.time_bounds(&condition, join, &left.stream, &right.stream, &both)?;
         for (input, bound, plan) in [(&mut left, &bounds.left, &join.left), (&mut right, &bounds.right, &join.right)] {
             input.ttl_ms = self.ttl_of(plan).filter(|_| bound.is_none());
@@ -104,7 +114,6 @@ impl Lowering<'_> {
             }
         }
 
-        let append_only = |input: &Input| input.stream.changelog == ChangelogMode::AppendOnly;
         let shows_unmatched = left.preserved || right.preserved;
         let unmatched_on_expiry = shows_unmatched
             && append_only(&left)
@@ -156,7 +165,7 @@ impl Lowering<'_> {
                 column.padded |= *padded;
                 column.role = column.role.filter(|_| bounds.window);
                 column.rowtime &= bounds.delay_ms.is_some() && (!bounds.window || column.role.is_some());
-                if wanted.is_none_or(|wanted| wanted.contains(&columns.len())) {
+                if wanted.as_ref().is_none_or(|wanted| wanted.contains(&columns.len())) {
                     column.slot = Slot::Physical(output.len());
                     output.push(offset + place);
                 } else {
@@ -247,7 +256,10 @@ impl Lowering<'_> {
             }),
         };
         debug_assert_eq!(stream.from().1, PORT_MAIN);
-        Ok(stream)
+        match apart {
+            Some(apart) => self.filter(stream, &apart, plan),
+            None => Ok(stream),
+        }
     }
 
     /// Lowers one side and computes its keys.
@@ -679,6 +691,19 @@ impl Condition {
             keys.extend(null_safe);
         }
         Ok(Self { keys, null_equals_null, rest })
+    }
+
+    /// Takes out of the rest what some pairs make fail, but for what may bound the state by its times.
+    fn take_fallible(&mut self, both: &DFSchema) -> Option<LogicalExpr> {
+        let is_time = |expr: &LogicalExpr| matches!(expr.get_type(both), Ok(DataType::Timestamp(..)));
+        let of_times = |expr: &LogicalExpr| match expr {
+            LogicalExpr::BinaryExpr(binary) => is_time(&binary.left) || is_time(&binary.right),
+            _ => false,
+        };
+        let fails = |expr: &LogicalExpr| may_fail(expr, both) && !of_times(expr);
+        let (apart, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.rest).into_iter().partition(fails);
+        self.rest = rest;
+        datafusion::logical_expr::utils::conjunction(apart)
     }
 
     fn residual(&self) -> Option<LogicalExpr> {

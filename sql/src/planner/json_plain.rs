@@ -35,10 +35,12 @@ fn in_order(by: &mut SortExpr, place: Place, schema: &DFSchema) -> Result<bool> 
             short_text(&by.expr)
         );
     }
-    // By arrays and rows the aggregates that look for one value, and no others, would go by `<`.
+    // By arrays and rows aggregates would go by `<`. Others put nulls in them where those of the whole value are, which is behind what is there
+    // unless something else is asked for.
+    let nulls_within_are_least = by.asc == by.nulls_first;
     let has_key = is_json(&data_type)
         || matches!(data_type, DataType::Map(..))
-        || place == Place::OneValue && is_nested(&data_type);
+        || is_nested(&data_type) && (place == Place::Values || nulls_within_are_least);
     if has_key {
         by.expr = ORDER_KEY.call(vec![by.expr.clone()]);
     }

@@ -219,11 +219,16 @@ impl<R: OptimizerRule> OptimizerRule for Except<R> {
     }
 }
 
-/// It takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own.
+/// It takes inner joins apart and puts them together again with one answer to whether nulls meet, where each of them has its own, and in another
+/// order, in which a `LATERAL` may come before what it looks at.
 fn eliminate_cross_join() -> Except<EliminateCrossJoin> {
     let is_wrong_for = |plan: &LogicalPlan| {
-        let is_inner = |join: &Join| join.join_type == JoinType::Inner && nulls_meet(join);
-        plan.exists(|node| Ok(matches!(node, LogicalPlan::Join(join) if is_inner(join)))).unwrap_or(true)
+        let is_wrong = |node: &LogicalPlan| match node {
+            LogicalPlan::Join(join) => join.join_type == JoinType::Inner && nulls_meet(join),
+            LogicalPlan::Subquery(lateral) => !lateral.outer_ref_columns.is_empty(),
+            _ => false,
+        };
+        plan.exists(|node| Ok(is_wrong(node))).unwrap_or(true)
     };
     Except { rule: EliminateCrossJoin::new(), is_wrong_for }
 }

@@ -20,6 +20,7 @@ mod comparisons;
 mod decorrelate;
 mod definitions;
 mod doubles;
+mod element_order;
 mod explain;
 mod expr;
 mod fallible;

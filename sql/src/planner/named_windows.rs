@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SelectItem, VisitMut, VisitorMut, WindowSpec,
-    WindowType,
+    Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, SelectItem, Value, ValueWithSpan, VisitMut,
+    VisitorMut, WindowSpec, WindowType,
 };
 
 use crate::error::{Location, Result, SqlError, nearest};
+use crate::parser::frame_exclusion::FrameExclusion;
 
 /// The windows that a `SELECT` names.
 pub(super) struct NamedWindows {
@@ -95,7 +96,7 @@ impl NamedWindows {
                 Location::of(name.span),
             )
         };
-        if !spec.partition_by.is_empty() {
+        if !spec.partition_by.iter().all(is_mark) {
             return Err(wrong("has the partitions of that and none of its own"));
         }
         if !spec.order_by.is_empty() && !base.order_by.is_empty() {
@@ -104,12 +105,18 @@ impl NamedWindows {
         if base.window_frame.is_some() {
             return Err(wrong("would lose the frame of that"));
         }
-        spec.partition_by.clone_from(&base.partition_by);
+        spec.partition_by.extend(base.partition_by.iter().cloned());
         if spec.order_by.is_empty() {
             spec.order_by.clone_from(&base.order_by);
         }
         Ok(spec)
     }
+}
+
+/// Whether one of the partitions only says which rows a frame leaves out.
+fn is_mark(partition: &Expr) -> bool {
+    let Expr::Nested(constant) = partition else { return false };
+    matches!(constant.as_ref(), Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) if FrameExclusion::of_mark(text).is_some())
 }
 
 fn key(name: &Ident) -> String {

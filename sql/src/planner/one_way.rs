@@ -18,10 +18,10 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Logic
 /// Where rows, or values, are put in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// By `ORDER BY` of a query, of a window, or of an aggregate.
+    /// By `ORDER BY` of a query or of a window.
     Rows,
-    /// By `ORDER BY` of an aggregate that looks for one value.
-    OneValue,
+    /// By `ORDER BY` of an aggregate.
+    Values,
 }
 
 /// What is done about values that are written in several ways.
@@ -153,11 +153,7 @@ impl OneWay {
                     changed
                 }
                 Expr::AggregateFunction(function) => {
-                    let place = match function.func.name() {
-                        "first_value" | "last_value" => Place::OneValue,
-                        _ => Place::Rows,
-                    };
-                    self.all_in_order(&mut function.params.order_by, place, schema)?
+                    self.all_in_order(&mut function.params.order_by, Place::Values, schema)?
                 }
                 Expr::WindowFunction(function) => {
                     let of_keys = self.all(&mut function.params.partition_by, schema)?;

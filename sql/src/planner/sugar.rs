@@ -18,8 +18,8 @@ use super::named_windows::NamedWindows;
 use super::rows::{and, filter_by_rows, or, quantified, row_in_list, rows_compared};
 use super::score_aliases::{alias, event_time};
 use super::{
-    array_subquery, comparisons, json_forms, json_made, json_rows, nested_unnest, places, predict, random_cut_forest,
-    text_forms, timestamp_digits, value_queries, window,
+    array_subquery, comparisons, element_order, json_forms, json_made, json_rows, nested_unnest, places, predict,
+    random_cut_forest, text_forms, timestamp_digits, value_queries, window,
 };
 use crate::catalog::Catalog;
 use crate::error::{Location, Result, SqlError};
@@ -59,6 +59,7 @@ impl VisitorMut for Expander<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<SqlError> {
         tables_as_selects(&mut query.body);
         value_queries::write_out(&mut query.body);
+        element_order::keep(query, false);
         match write_out_windows(query) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::Int64Array;
+use arrow::array::{Int64Array, UInt64Array};
 use arrow::datatypes::SchemaRef;
 
 use crate::delta::Delta;
@@ -91,7 +91,11 @@ impl Deferred {
     /// One of the rows that are there.
     pub(super) fn any(&self) -> Result<Option<Delta>> {
         match self.rows.live_ids().into_iter().find(|id| self.rows.weight(*id) > 0) {
-            Some(id) => Ok(Some(Delta::insert(self.rows.take_batch(&[id])?))),
+            // A stage may ask when the row came.
+            Some(id) => {
+                let ordinals = Some(UInt64Array::from(vec![0]));
+                Ok(Some(Delta { ordinals, ..Delta::insert(self.rows.take_batch(&[id])?) }))
+            }
             None => Ok(None),
         }
     }

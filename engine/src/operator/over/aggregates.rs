@@ -24,6 +24,7 @@ use super::{OverFunction, OverFunctionRef, RunningForm};
 use crate::aggregate::{DoubleDouble, Total, Weighted, sum_column};
 use crate::error::{EngineError, Result};
 use crate::hash::{by_native, native_values};
+use crate::keys::canonical_values;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -357,7 +358,9 @@ impl Aggregate {
             _ => {
                 // As `ORDER BY` has it, where a field is null too.
                 let options = SortOptions { descending: false, nulls_first: false };
-                let compare = make_comparator(values, values, options)?;
+                // Both zeros are one, as in groups.
+                let keys = canonical_values(values);
+                let compare = make_comparator(&keys, &keys, options)?;
                 match max {
                     true => find(&|old, new| compare(old, new).is_le())?,
                     false => find(&|old, new| compare(old, new).is_ge())?,

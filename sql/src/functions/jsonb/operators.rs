@@ -41,8 +41,8 @@ impl ExprPlanner for JsonOperators {
             BinaryOperator::AtArrow if is_text_or_json(left) && is_text_or_json(right) => "jsonb_contains",
             BinaryOperator::ArrowAt if is_text_or_json(left) && is_text_or_json(right) => "jsonb_contained",
             BinaryOperator::StringConcat => {
-                let is_container = |expr: &Expr| literal(expr).is_some_and(|json| !json.is_scalar());
-                let fits = |expr: &Expr| of_json(expr) || is_container(expr);
+                let is_constant = |expr: &Expr| literal(expr).is_some();
+                let fits = |expr: &Expr| of_json(expr) || is_constant(expr);
                 match (of_json(left) || of_json(right)) && fits(left) && fits(right) {
                     true => "jsonb_concat",
                     false => return Ok(PlannerResult::Original(expr)),

@@ -341,7 +341,7 @@ impl<'a> Lowering<'a> {
     /// The columns of rows that can be taken back before any stage, and those whose hash brings equal rows to one shard.
     fn route_of_changes(&self, stream: &Stream) -> Option<(SchemaRef, Vec<usize>)> {
         let is_recursive = !self.ports.is_empty();
-        if stream.changelog == ChangelogMode::AppendOnly || stream.needs_ordinals || is_recursive {
+        if stream.changelog == ChangelogMode::AppendOnly || is_recursive {
             return None;
         }
         let input = &self.graph.nodes[stream.from.0].output;

@@ -7,7 +7,8 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::unnest::{
-    brings_arrays, is_lateral, is_plain_unnest, keeps_right, names_its_column, unnest_laterally, unnested_items,
+    brings_arrays, is_lateral, is_plain_unnest, keeps_right, names_its_column, repeats_a_name, unnest_laterally,
+    unnested_items,
 };
 use super::{
     Aliases, Column, Input, Resolver, Scope, asof_using, columns_of, find_column, last_ident_mut, merged,
@@ -62,8 +63,15 @@ impl Resolver<'_> {
                 unnest_laterally(table, !inputs.is_empty())?;
             }
             self.joined(table, &mut inputs)?;
+            // Of columns of one name each has a table of its own.
+            if stands_alone && repeats_a_name(table, &inputs) {
+                unnest_laterally(table, false)?;
+                for join in &mut table.joins {
+                    self.factors(&mut join.relation, &mut inputs)?;
+                }
+            }
         }
-        let mut scope = Scope { inputs, aliases: vec![], lateral: false };
+        let mut scope = Scope { inputs, ..Scope::default() };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
     }
@@ -100,7 +108,7 @@ impl Resolver<'_> {
                 }
                 match by {
                     Some(asof_using::Nearest::By(mut condition)) => {
-                        let scope = Scope { inputs: inputs[first..].to_vec(), aliases: vec![], lateral: false };
+                        let scope = Scope { inputs: inputs[first..].to_vec(), ..Scope::default() };
                         self.expr(&mut condition, &scope, Aliases::None)?;
                         if let JoinConstraint::On(keys) = constraint {
                             *keys = and(*condition, keys.clone());
@@ -114,7 +122,7 @@ impl Resolver<'_> {
                 }
             }
             if let Some(time) = &mut time {
-                let scope = Scope { inputs: inputs[first..right].to_vec(), aliases: vec![], lateral: false };
+                let scope = Scope { inputs: inputs[first..right].to_vec(), ..Scope::default() };
                 self.expr(time, &scope, Aliases::None)?;
             }
             nearest.push(NearestSyntax::take(join, time)?);
@@ -143,7 +151,7 @@ impl Resolver<'_> {
                 self.factors(factor, inputs)
             }
             TableFactor::Derived { subquery, alias, lateral: true, .. } => {
-                let scope = Scope { inputs: inputs.clone(), aliases: vec![], lateral: true };
+                let scope = Scope { inputs: inputs.clone(), lateral: true, ..Scope::default() };
                 let (columns, open) = self.subquery(subquery, &scope)?;
                 let mut input = derived_input(columns, open, alias.as_mut())?;
                 self.rename_shadowed(&mut input, alias);
@@ -200,7 +208,7 @@ impl Resolver<'_> {
         let mut merged: Vec<String> = vec![];
         match constraint {
             JoinConstraint::On(condition) => {
-                let scope = Scope { inputs: inputs.to_vec(), aliases: vec![], lateral: false };
+                let scope = Scope { inputs: inputs.to_vec(), ..Scope::default() };
                 self.expr(condition, &scope, Aliases::None)?;
             }
             JoinConstraint::Using(names) => {
@@ -208,7 +216,7 @@ impl Resolver<'_> {
                     let ident = last_ident_mut(name)?;
                     let mut spelled = vec![];
                     for part in [first..right, right..inputs.len()] {
-                        let part = Scope { inputs: inputs[part].to_vec(), aliases: vec![], lateral: false };
+                        let part = Scope { inputs: inputs[part].to_vec(), ..Scope::default() };
                         let mut idents = [ident.clone()];
                         self.idents(&mut idents, &part, Aliases::None)?;
                         spelled.push(idents[0].value.clone());
@@ -250,7 +258,6 @@ impl Resolver<'_> {
             return Ok(());
         }
         for join in std::mem::take(&mut table.joins) {
-            let location = Location::of(join.relation.span());
             let TableFactor::UNNEST { alias, mut array_exprs, .. } = join.relation else {
                 continue;
             };
@@ -265,13 +272,6 @@ impl Resolver<'_> {
             let mut columns: Vec<String> = columns.into_iter().map(|column| column.name.value).collect();
             if columns.is_empty() {
                 columns.push(alias_name.clone().unwrap_or_else(|| "unnest".into()));
-            }
-            let is_there = |column: &&String| scope.inputs.iter().any(|i| i.columns.iter().any(|c| c.name == **column));
-            if let Some(column) = columns.iter().find(is_there) {
-                return Err(SqlError::plan(
-                    format!("column `{column}` of `UNNEST` is there already; give it another name: `AS u(name)`"),
-                    location,
-                ));
             }
             // Inside the derived table the input has its own qualifier still.
             let mut inner = vec![SelectItem::Wildcard(WildcardAdditionalOptions::default())];
@@ -303,7 +303,7 @@ impl Resolver<'_> {
                 Some(index) => call.time.value = input.columns[index].name.clone(),
                 None if input.open => {}
                 None => {
-                    let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
+                    let scope = Scope { inputs: vec![input], ..Scope::default() };
                     return Err(unknown_column(&call.time, &scope));
                 }
             }
@@ -312,7 +312,7 @@ impl Resolver<'_> {
                     Some(index) => key.value = input.columns[index].name.clone(),
                     None if input.open => {}
                     None => {
-                        let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
+                        let scope = Scope { inputs: vec![input], ..Scope::default() };
                         return Err(unknown_column(key, &scope));
                     }
                 }
@@ -423,7 +423,7 @@ impl Resolver<'_> {
                 }
                 None if rows.open => columns.push((index, Column::untyped(&ident.value))),
                 None => {
-                    return Err(unknown_column(ident, &Scope { inputs: vec![rows], aliases: vec![], lateral: false }));
+                    return Err(unknown_column(ident, &Scope { inputs: vec![rows], ..Scope::default() }));
                 }
             }
         }

@@ -36,18 +36,24 @@ impl Resolver<'_> {
             let may_be = idents.len() > 1 && found.qualifiers == 0 && found.has_no_fields();
             may_be && self.is_qualified_around(idents, outer)
         };
-        let found = self.column(idents, scope, true)?;
+        let found = match self.column(idents, scope, true) {
+            // Of several columns of the name the one that is shown is meant.
+            Err(_) if aliases == Aliases::BehindOutput && is_alias(true) => return Ok(None),
+            found => found?,
+        };
         if let Some(found) = found.filter(|found| !is_around(found, &self.outer)) {
             self.write_out_merged(&found, idents, scope);
+            self.tell_from_output(&found, idents, scope, aliases);
             return Ok(found.apply(idents));
         }
         if is_alias(true) {
             return Ok(None);
         }
-        if (aliases == Aliases::AfterColumns || !is_alias(false))
+        if (matches!(aliases, Aliases::AfterColumns | Aliases::BehindOutput) || !is_alias(false))
             && let Some(found) = self.column(idents, scope, false)?.filter(|found| !is_around(found, &self.outer))
         {
             self.write_out_merged(&found, idents, scope);
+            self.tell_from_output(&found, idents, scope, aliases);
             return Ok(found.apply(idents));
         }
         if is_alias(false) {
@@ -160,6 +166,17 @@ impl Resolver<'_> {
             ControlFlow::Continue(())
         });
         expr.to_string()
+    }
+
+    /// The planner takes a name without qualifier that an output column has for that one.
+    fn tell_from_output(&self, found: &Found, idents: &[Ident], scope: &Scope, aliases: Aliases) {
+        if let [ident] = idents
+            && aliases == Aliases::BehindOutput
+            && scope.computed.contains(&found.column.name)
+            && self.written_out.borrow().is_none()
+        {
+            self.qualify(found, ident);
+        }
     }
 
     pub(super) fn qualify(&self, found: &Found, ident: &Ident) {

@@ -81,7 +81,7 @@ impl Resolver<'_> {
             _ => {
                 let pairs = common_pairs(inputs, right);
                 for (part, side) in [(0..right, 0), (right..inputs.len(), 1)] {
-                    let scope = Scope { inputs: inputs[part].to_vec(), aliases: vec![], lateral: false };
+                    let scope = Scope { inputs: inputs[part].to_vec(), ..Scope::default() };
                     for pair in &pairs {
                         let (_, column, _) = if side == 0 { &pair.0 } else { &pair.1 };
                         // One that is there twice is ambiguous.
@@ -112,7 +112,7 @@ impl Resolver<'_> {
 
     fn named_pairs(&self, names: &mut [ObjectName], inputs: &[Input], right: usize) -> Result<Vec<(Side, Side)>> {
         let side = |ident: &Ident, part: std::ops::Range<usize>| -> Result<Side> {
-            let scope = Scope { inputs: inputs[part.clone()].to_vec(), aliases: vec![], lateral: false };
+            let scope = Scope { inputs: inputs[part.clone()].to_vec(), ..Scope::default() };
             let idents = std::slice::from_ref(ident);
             let found = match self.column(idents, &scope, true)? {
                 Some(found) => Some(found),

@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
-    Spanned, TableAlias, TableAliasColumnDef, VisitMut,
+    Cte, Distinct, Expr, Function, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
+    SetOperator, Spanned, TableAlias, TableAliasColumnDef, VisitMut, visit_expressions,
 };
 
 use crate::catalog::{Catalog, View};
@@ -109,8 +109,16 @@ struct Scope {
     inputs: Vec<Input>,
     /// The names of the output columns, which `GROUP BY`, `HAVING` and `ORDER BY` may use.
     aliases: Vec<String>,
+    /// Those of them that are no columns of their name.
+    computed: Vec<String>,
     /// It is the `FROM` before a `LATERAL` subquery, which can have no aggregates.
     lateral: bool,
+}
+
+impl Scope {
+    fn has_column(&self, name: &str) -> bool {
+        self.inputs.iter().flat_map(|input| &input.columns).any(|column| column.name == name)
+    }
 }
 
 /// Which names win where a column and an output column have the same.
@@ -120,8 +128,10 @@ enum Aliases {
     None,
     /// `GROUP BY`, `HAVING`.
     AfterColumns,
-    /// `ORDER BY`.
+    /// A name in `ORDER BY`.
     BeforeColumns,
+    /// An expression in `ORDER BY`: of a column that hides behind an output column the qualifier is written as well.
+    BehindOutput,
 }
 
 /// Where the names of views and tables come from.
@@ -164,11 +174,8 @@ pub(super) fn resolve_expr(
     schema: &SchemaRef,
 ) -> Result<()> {
     let resolver = Resolver::new(catalog, views, None, Shadowed::default());
-    let scope = Scope {
-        inputs: vec![Input { columns: columns_of(schema), ..Input::default() }],
-        aliases: vec![],
-        lateral: false,
-    };
+    let inputs = vec![Input { columns: columns_of(schema), ..Input::default() }];
+    let scope = Scope { inputs, ..Scope::default() };
     resolver.expr(expr, &scope, Aliases::None)
 }
 
@@ -267,7 +274,7 @@ impl Resolver<'_> {
                 let output = self.set_expr(body)?;
                 if let Some(OrderByKind::Expressions(exprs)) = query.order_by.as_mut().map(|order| &mut order.kind) {
                     let input = Input { columns: output.0.clone(), open: output.1, ..Input::default() };
-                    let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
+                    let scope = Scope { inputs: vec![input], ..Scope::default() };
                     for order in exprs {
                         self.expr(&mut order.expr, &scope, Aliases::None)?;
                     }
@@ -379,6 +386,7 @@ impl Resolver<'_> {
             Some(OrderByKind::Expressions(exprs)) => exprs.iter_mut().map(|order| &mut order.expr).collect(),
             _ => vec![],
         };
+        let shown: Vec<Option<Ident>> = order_exprs.iter().map(|key| order::shown(key, &select.projection)).collect();
         state_ttl::write_hints(select)?;
         window::rewrite_group_windows(select, &mut order_exprs)?;
         if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
@@ -403,6 +411,7 @@ impl Resolver<'_> {
         }
         let (columns, open) = self.projection(&mut select.projection, &written, &scope)?;
         scope.aliases = columns.iter().map(|column| column.name.clone()).collect();
+        scope.computed = order::computed(&select.projection);
         if let GroupByExpr::Expressions(exprs, _) = &mut select.group_by {
             exprs.iter_mut().for_each(grouping::spell_out);
             for expr in exprs.iter_mut() {
@@ -427,10 +436,33 @@ impl Resolver<'_> {
                 self.expr(expr, &scope, Aliases::AfterColumns)?;
             }
         }
-        for expr in order_exprs {
-            self.expr(expr, &scope, Aliases::BeforeColumns)?;
+        let aggregates = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => self.aggregates(expr),
+            _ => false,
+        };
+        let groups = window::groups(select) || select.projection.iter().any(aggregates);
+        let is_distinct = select.distinct.is_some();
+        for (expr, shown) in order_exprs.into_iter().zip(shown) {
+            if let Some(alias) = shown.filter(|alias| scope.has_column(&alias.value)) {
+                *expr = Expr::Identifier(alias);
+            }
+            // Of groups and of `DISTINCT` rows there are the output columns, and what is aggregated.
+            let of_output = matches!(expr, Expr::Identifier(_)) || is_distinct || groups && !self.aggregates(expr);
+            self.expr(expr, &scope, if of_output { Aliases::BeforeColumns } else { Aliases::BehindOutput })?;
         }
         Ok((columns, open))
+    }
+
+    /// Whether an expression calls an aggregate of groups.
+    fn aggregates(&self, expr: &Expr) -> bool {
+        let is_aggregate = |function: &Function| {
+            function.over.is_none() && self.catalog.functions().is_aggregate(&function.name.to_string())
+        };
+        let found = visit_expressions(expr, |part| match part {
+            Expr::Function(function) if is_aggregate(function) => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        });
+        found.is_break()
     }
 
     fn expr(&self, expr: &mut Expr, scope: &Scope, aliases: Aliases) -> Result<()> {

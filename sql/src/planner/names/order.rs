@@ -1,4 +1,5 @@
-//! `SELECT round(x) AS x FROM t ORDER BY t.x`: what is sorted by has the name of an output column, and is another one.
+//! `SELECT round(x) AS x FROM t ORDER BY t.x`: what is sorted by has the name of an output column, and is another one. So are the columns in an
+//! expression: `ORDER BY x` is by the output column, and `ORDER BY abs(x)`, as in PostgreSQL, by the column of the table.
 //!
 //! The planner adds to the output what it sorts by, and then finds two columns of one name. So what is sorted by gets a name of its own, inside of a
 //! subquery, and what is around it leaves that out again. So does what is sorted by where it has a subquery in it: those stand in a `SELECT`.
@@ -6,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, TableFactor, visit_expressions,
+    Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, TableFactor, visit_expressions, visit_expressions_mut,
 };
 
 use super::Output;
@@ -31,24 +32,27 @@ pub(super) fn name_sort_keys(query: &mut Query, output: &Output) {
         None => return,
     };
     let is_output = |expr: &Expr| matches!(expr, Expr::Identifier(ident) if names.contains(&ident.value));
-    let clashes = keys.iter().any(|key| match &key.expr {
+    let hides = |part: &Expr| match part {
         Expr::CompoundIdentifier(idents) if idents.len() == 2 => {
             names.iter().zip(&select.projection).any(|(name, item)| {
                 let SelectItem::ExprWithAlias { expr, .. } = item else { return false };
-                *name == idents[1].value && *expr != key.expr
+                *name == idents[1].value && expr != part
             })
         }
         _ => false,
-    });
+    };
+    let clashes = keys.iter().any(|key| exists(&key.expr, hides));
     if !clashes && !asks {
         return;
     }
+    let shown = select.projection.clone();
     for (place, key) in keys.iter_mut().enumerate() {
         if is_output(&key.expr) || matches!(key.expr, Expr::Value(_)) {
             continue;
         }
         let name = Ident::with_quote('"', format!("{SORTED_BY}{place}"));
-        let expr = std::mem::replace(&mut key.expr, Expr::Identifier(name.clone()));
+        let mut expr = std::mem::replace(&mut key.expr, Expr::Identifier(name.clone()));
+        write_out_outputs(&mut expr, &shown);
         select.projection.push(SelectItem::ExprWithAlias { expr, alias: name });
     }
     let outer = names.iter().map(|name| SelectItem::UnnamedExpr(Expr::Identifier(Ident::with_quote('"', name))));
@@ -59,12 +63,58 @@ pub(super) fn name_sort_keys(query: &mut Query, output: &Output) {
     *query.body = *window::select_query(outer, Some(factor), None).body;
 }
 
+/// Beside the output columns, in the list, nothing knows their names: what is computed stands in their places.
+fn write_out_outputs(expr: &mut Expr, items: &[SelectItem]) {
+    let _ = visit_expressions_mut(expr, |part| {
+        if let Expr::Identifier(ident) = part {
+            let computed = items.iter().find_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if alias.value == ident.value => Some(expr),
+                _ => None,
+            });
+            if let Some(computed) = computed.filter(|computed| *computed != &*part) {
+                *part = Expr::Nested(Box::new(computed.clone()));
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
 fn has_subquery(expr: &Expr) -> bool {
-    let found = visit_expressions(expr, |part| match part {
-        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
+    exists(expr, |part| matches!(part, Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. }))
+}
+
+fn exists(expr: &Expr, is_one: impl Fn(&Expr) -> bool) -> bool {
+    let found = visit_expressions(expr, |part| match is_one(part) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
     });
     found.is_break()
+}
+
+/// The output column that has just what is sorted by.
+pub(super) fn shown(key: &Expr, items: &[SelectItem]) -> Option<Ident> {
+    let of_key = items.iter().find_map(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } if expr == key => Some(alias),
+        _ => None,
+    });
+    let is_name = matches!(key, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_));
+    of_key.filter(|_| !is_name).map(|alias| Ident::with_quote_and_span('"', alias.span, &alias.value))
+}
+
+/// The names of output columns that are no columns of their name.
+pub(super) fn computed(items: &[SelectItem]) -> Vec<String> {
+    let computed = items.iter().filter_map(|item| match item {
+        SelectItem::ExprWithAlias { expr, alias } => {
+            let own = match expr {
+                Expr::Identifier(ident) => Some(ident),
+                Expr::CompoundIdentifier(idents) => idents.last(),
+                _ => None,
+            };
+            own.is_none_or(|own| own.value != alias.value).then(|| alias.value.clone())
+        }
+        _ => None,
+    });
+    computed.collect()
 }
 
 fn output_name(item: &SelectItem) -> Option<String> {

@@ -77,7 +77,7 @@ impl Known {
         };
         find_column(&self.columns, ident).ok_or_else(|| {
             let input = Input { columns: self.columns.clone(), ..Input::default() };
-            unknown_column(ident, &Scope { inputs: vec![input], aliases: vec![], lateral: false })
+            unknown_column(ident, &Scope { inputs: vec![input], ..Scope::default() })
         })
     }
 

@@ -67,7 +67,7 @@ impl Resolver<'_> {
             return Err(call.wrong("needs the names of all columns of its table; list them in a subquery"));
         }
         let columns = input.columns.clone();
-        let scope = Scope { inputs: vec![input], aliases: vec![], lateral: false };
+        let scope = Scope { inputs: vec![input], ..Scope::default() };
         let find = |ident: &Ident| find_column(&columns, ident).ok_or_else(|| unknown_column(ident, &scope));
         let time = find(&call.time)?;
         let keys = call.keys.iter().map(find).collect::<Result<Vec<_>>>()?;

@@ -4,6 +4,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Join, JoinConstraint, JoinOperator, SelectItem, Spanned, TableFactor, TableWithJoins,
 };
 
+use super::Input;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::nested;
 use crate::planner::window;
@@ -50,6 +51,20 @@ pub(super) fn is_plain_unnest(join: &Join) -> bool {
         _ => false,
     };
     is_cross && is_one_array
+}
+
+/// Whether the column of an `UNNEST` beside a table is called as one before it.
+pub(super) fn repeats_a_name(table: &TableWithJoins, inputs: &[Input]) -> bool {
+    let mut known: Vec<String> =
+        inputs.iter().flat_map(|input| &input.columns).map(|column| column.name.clone()).collect();
+    table.joins.iter().any(|join| {
+        let TableFactor::UNNEST { alias, .. } = &join.relation else { return false };
+        let named = alias.as_ref().map(|alias| alias.columns.first().map_or(&alias.name, |column| &column.name));
+        let name = named.map_or("unnest", |name| &name.value).to_string();
+        let repeats = known.contains(&name);
+        known.push(name);
+        repeats
+    })
 }
 
 /// Whether an `UNNEST` brings one column for each array, or this is none.

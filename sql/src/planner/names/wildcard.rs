@@ -102,7 +102,7 @@ fn columns_of_table(
         return Ok(None);
     }
     let alone = Input { merged: vec![], ..input.clone() };
-    columns_of(options, &Scope { inputs: vec![alone], aliases: vec![], lateral: false }).map(Some)
+    columns_of(options, &Scope { inputs: vec![alone], ..Scope::default() }).map(Some)
 }
 
 /// What `t.*` is where `t` is a table of a query around; none where there is a table of that name here, or nowhere.
@@ -121,7 +121,7 @@ fn columns_of_outer(
         return Ok(None);
     };
     let alone = Input { merged: vec![], ..input.clone() };
-    columns_of(options, &Scope { inputs: vec![alone], aliases: vec![], lateral: false }).map(Some)
+    columns_of(options, &Scope { inputs: vec![alone], ..Scope::default() }).map(Some)
 }
 
 /// The table of a name.
@@ -163,7 +163,7 @@ fn fields_of_row(idents: &[Ident], options: &WildcardAdditionalOptions, scope: &
         let Some(place) = fields.iter().position(is_meant) else {
             let fields = fields.iter().map(|field| Column::untyped(field.name())).collect();
             let of_row = Input { columns: fields, ..Input::default() };
-            return Err(unknown_idents(&name, &Scope { inputs: vec![of_row], aliases: vec![], lateral: false }));
+            return Err(unknown_idents(&name, &Scope { inputs: vec![of_row], ..Scope::default() }));
         };
         fields.remove(place);
     }
