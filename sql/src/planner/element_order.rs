@@ -144,7 +144,7 @@ impl VisitorMut for Calls {
             return ControlFlow::Continue(());
         }
         let name = function.name.to_string().to_lowercase();
-        let is_scalar = default_functions().scalar.contains_key(name.as_str());
+        let is_scalar = name == "unnest" || default_functions().scalar.contains_key(name.as_str());
         let FunctionArguments::List(list) = &mut function.args else { return ControlFlow::Continue(()) };
         let has_order = list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)));
         let takes_order = ORDERED.contains(&name.as_str())

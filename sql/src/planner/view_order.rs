@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Expr, Ident, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, TableAlias, TableFactor, Value,
-    visit_expressions,
+    Cte, Expr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr, TableAlias,
+    TableFactor, Value, visit_expressions,
 };
 
 use super::context::PlanContext;
@@ -96,6 +96,13 @@ fn with_order(catalog: &Catalog, query: &QueryText) -> Option<QueryText> {
 /// The order of a query, as columns that it has; `columns`: as what is around it calls them, if it does.
 fn order_of(query: &Query, columns: &[String]) -> Option<Vec<(Ident, OrderByExpr)>> {
     let OrderByKind::Expressions(keys) = &query.order_by.as_ref()?.kind else { return None };
+    // What an `OFFSET` leaves is not sorted again: DataFusion would take the offset off the limit as well.
+    if matches!(
+        query.limit_clause,
+        Some(LimitClause::LimitOffset { offset: Some(_), .. } | LimitClause::OffsetCommaLimit { .. })
+    ) {
+        return None;
+    }
     let SetExpr::Select(select) = query.body.as_ref() else { return None };
     let items = select.projection.as_slice();
     let has_wildcard =
