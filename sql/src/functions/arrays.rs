@@ -207,11 +207,12 @@ impl ScalarUDFImpl for ArrayPosition {
             Ok::<_, datafusion::common::DataFusionError>(NullBuffer::union(nulls.as_ref(), nulls_of.as_ref()))
         })?;
         if let [array, wanted] = args.args.as_slice()
-            && let (array, wanted) = (array.to_array(rows)?, wanted.to_array(rows)?)
-            && is_nested(wanted.data_type())
-            && matches!(array.data_type(), DataType::List(item) if item.data_type() == wanted.data_type())
+            && let (DataType::List(item), wanted_type) = (array.data_type(), wanted.data_type())
+            && is_nested(&wanted_type)
+            && *item.data_type() == wanted_type
         {
-            return Ok(ColumnarValue::Array(Arc::new(Int64Array::new(places_of(&array, &wanted)?.into(), nulls))));
+            let places = places_of(&array.to_array(rows)?, &wanted.to_array(rows)?)?;
+            return Ok(ColumnarValue::Array(Arc::new(Int64Array::new(places.into(), nulls))));
         }
         let args = ScalarFunctionArgs { return_field: without_sign(&args.return_field), ..args };
         let places = self.within.invoke_with_args(args)?.into_array(rows)?;

@@ -30,16 +30,12 @@ pub(super) fn check(call: &ScalarFunction, schema: &DFSchema) -> Result<()> {
         return Ok(());
     }
     let types = call.args.iter().map(|arg| arg.get_type(schema)).collect::<Result<Vec<_>>>()?;
-    let of_text = |(arg, data_type): (&Expr, &DataType)| is_text(data_type) && !matches!(arg, Expr::Literal(..));
+    let of_text = |(arg, data_type): (&Expr, &DataType)| data_type.is_string() && !matches!(arg, Expr::Literal(..));
     if types.iter().any(DataType::is_temporal) && call.args.iter().zip(&types).any(of_text) {
         let names: Vec<String> = types.iter().map(sql_name).collect();
         return plan_err!("the arguments of `coalesce` have one type, and these are {}; cast them", names.join(", "));
     }
     Ok(())
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 impl ScalarUDFImpl for Coalesce {
@@ -52,7 +48,7 @@ impl ScalarUDFImpl for Coalesce {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        let others: Vec<DataType> = arg_types.iter().filter(|data_type| !is_text(data_type)).cloned().collect();
+        let others: Vec<DataType> = arg_types.iter().filter(|data_type| !data_type.is_string()).cloned().collect();
         let beside_times = others.iter().any(DataType::is_temporal)
             && others.iter().all(|data_type| data_type.is_temporal() || data_type.is_null());
         if !beside_times {

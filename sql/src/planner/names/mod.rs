@@ -13,8 +13,8 @@ use std::rc::Rc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, Function, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr,
-    SetOperator, Spanned, TableAlias, TableAliasColumnDef, VisitMut, visit_expressions,
+    Cte, Distinct, Expr, GroupByExpr, Ident, OrderBy, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator,
+    Spanned, TableAlias, TableAliasColumnDef, VisitMut,
 };
 
 use crate::catalog::{Catalog, View};
@@ -436,11 +436,11 @@ impl Resolver<'_> {
                 self.expr(expr, &scope, Aliases::AfterColumns)?;
             }
         }
-        let aggregates = |item: &SelectItem| match item {
+        let aggregates = |item: &mut SelectItem| match item {
             SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => self.aggregates(expr),
             _ => false,
         };
-        let groups = window::groups(select) || select.projection.iter().any(aggregates);
+        let groups = window::groups(select) || select.projection.iter_mut().any(aggregates);
         let is_distinct = select.distinct.is_some();
         for (expr, shown) in order_exprs.into_iter().zip(shown) {
             if let Some(alias) = shown.filter(|alias| scope.has_column(&alias.value)) {
@@ -453,16 +453,14 @@ impl Resolver<'_> {
         Ok((columns, open))
     }
 
-    /// Whether an expression calls an aggregate of groups.
-    fn aggregates(&self, expr: &Expr) -> bool {
-        let is_aggregate = |function: &Function| {
-            function.over.is_none() && self.catalog.functions().is_aggregate(&function.name.to_string())
-        };
-        let found = visit_expressions(expr, |part| match part {
-            Expr::Function(function) if is_aggregate(function) => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
+    /// Whether an expression calls an aggregate of groups, outside of its subqueries.
+    fn aggregates(&self, expr: &mut Expr) -> bool {
+        let mut found = false;
+        order::each_outside(expr, |part| {
+            found |= matches!(part, Expr::Function(function)
+                if function.over.is_none() && self.catalog.functions().is_aggregate(&function.name.to_string()));
         });
-        found.is_break()
+        found
     }
 
     fn expr(&self, expr: &mut Expr, scope: &Scope, aliases: Aliases) -> Result<()> {

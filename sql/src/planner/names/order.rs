@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, TableFactor, visit_expressions, visit_expressions_mut,
+    Expr, Ident, OrderByKind, Query, SelectItem, SetExpr, TableFactor, VisitMut, VisitorMut, visit_expressions,
 };
 
 use super::Output;
@@ -65,18 +65,55 @@ pub(super) fn name_sort_keys(query: &mut Query, output: &Output) {
 
 /// Beside the output columns, in the list, nothing knows their names: what is computed stands in their places.
 fn write_out_outputs(expr: &mut Expr, items: &[SelectItem]) {
-    let _ = visit_expressions_mut(expr, |part| {
-        if let Expr::Identifier(ident) = part {
-            let computed = items.iter().find_map(|item| match item {
-                SelectItem::ExprWithAlias { expr, alias } if alias.value == ident.value => Some(expr),
-                _ => None,
-            });
-            if let Some(computed) = computed.filter(|computed| *computed != &*part) {
-                *part = Expr::Nested(Box::new(computed.clone()));
-            }
+    each_outside(expr, |part| {
+        let Expr::Identifier(ident) = &*part else { return };
+        let computed = items.iter().find_map(|item| match item {
+            SelectItem::ExprWithAlias { expr, alias } if alias.value == ident.value => Some(expr),
+            _ => None,
+        });
+        if let Some(computed) = computed.filter(|computed| *computed != &*part) {
+            *part = Expr::Nested(Box::new(computed.clone()));
         }
-        ControlFlow::<()>::Continue(())
     });
+}
+
+/// Goes through an expression but for its subqueries and lambdas, whose names are their own.
+pub(super) fn each_outside(expr: &mut Expr, visit: impl FnMut(&mut Expr)) {
+    let _ = VisitMut::visit(expr, &mut Outside { visit, depth: 0 });
+}
+
+struct Outside<F> {
+    visit: F,
+    /// How many subqueries and lambdas are around the current node.
+    depth: usize,
+}
+
+impl<F: FnMut(&mut Expr)> VisitorMut for Outside<F> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        self.depth += usize::from(matches!(expr, Expr::Lambda(_)));
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::Lambda(_) => self.depth -= 1,
+            expr if self.depth == 0 => (self.visit)(expr),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn has_subquery(expr: &Expr) -> bool {
