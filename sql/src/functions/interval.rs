@@ -55,7 +55,6 @@ impl ExprPlanner for IntervalOperators {
         if matches!(expr.op, BinaryOperator::Plus | BinaryOperator::Minus) {
             return Ok(date_with_time(expr, schema));
         }
-        let is_interval = |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
         let divides = match expr.op {
             BinaryOperator::Multiply => false,
             BinaryOperator::Divide => true,
@@ -87,6 +86,25 @@ impl ExprPlanner for IntervalOperators {
             _ => PlannerResult::Original(expr),
         })
     }
+}
+
+fn is_interval(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
+}
+
+/// Two values of which one is an interval and the other one a text that is written, as intervals: the ends of a `BETWEEN`, the values of an `IN`.
+pub(super) fn read_beside(
+    left: &Expr,
+    left_type: &DataType,
+    right: &Expr,
+    right_type: &DataType,
+) -> Result<Option<(Expr, Expr)>> {
+    let is_text = |expr: &Expr, data_type: &DataType| data_type.is_string() && matches!(expr, Expr::Literal(..));
+    Ok(match (is_interval(left_type), is_interval(right_type)) {
+        (true, false) if is_text(right, right_type) => Some((left.clone(), as_interval(right.clone())?)),
+        (false, true) if is_text(left, left_type) => Some((as_interval(left.clone())?, right.clone())),
+        _ => None,
+    })
 }
 
 /// A text that is written beside an interval is one: `i > '01:00'`.

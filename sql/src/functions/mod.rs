@@ -9,6 +9,7 @@ mod aggregate_around;
 mod array_has;
 mod array_text;
 mod arrays;
+mod average;
 mod byte_text;
 mod bytes;
 mod coalesce;
@@ -159,6 +160,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     let mut functions: Vec<_> = renamed.map(with_names).into();
     functions.extend(ordered_set::functions());
     functions.push(percentile_cont::function());
+    functions.push(average::function());
     functions
 }
 

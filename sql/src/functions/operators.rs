@@ -27,7 +27,9 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Fields, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
-use datafusion::logical_expr::expr::{Between, Case, InList, InSubquery, ScalarFunction};
+use datafusion::logical_expr::expr::{
+    AggregateFunction, AggregateFunctionParams, Between, Case, InList, InSubquery, ScalarFunction,
+};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{
@@ -95,12 +97,15 @@ impl FunctionRewrite for Operators {
                         let expr = Box::new(cast(within.expr.as_ref().clone(), DataType::Float64));
                         Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
                     }
+                    (DataType::Date32 | DataType::Date64, time @ DataType::Timestamp(..)) => {
+                        let expr = Box::new(cast(within.expr.as_ref().clone(), time.clone()));
+                        Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
+                    }
                     (float, decimal) if decimal.is_decimal() && is_computed_float(&within.expr, &float) => {
-                        let (qualifier, field) = found.schema().qualified_field(0);
-                        let values = cast(Expr::from((qualifier, field)), DataType::Float64).alias(field.name());
-                        let values = LogicalPlanBuilder::from(Arc::clone(found)).project([values])?.build()?;
-                        let subquery = within.subquery.with_plan(Arc::new(values));
-                        Some(Expr::InSubquery(InSubquery { subquery, ..within.clone() }))
+                        Some(among_values_as(within, DataType::Float64)?)
+                    }
+                    (time @ DataType::Timestamp(..), DataType::Date32 | DataType::Date64) => {
+                        Some(among_values_as(within, time)?)
                     }
                     _ => None,
                 }
@@ -113,6 +118,19 @@ impl FunctionRewrite for Operators {
                     let whens = case.when_then_expr.iter().map(|(when, _)| when.clone());
                     let branches = whens.zip(branches.into_iter().map(Box::new)).collect();
                     Expr::Case(Case::new(case.expr.clone(), branches, otherwise))
+                })
+            }
+            Expr::AggregateFunction(call) if call.func.name() == "approx_distinct" => {
+                texts_of_doubles(&call.params.args, schema).map(|args| {
+                    let params = AggregateFunctionParams { args, ..call.params.clone() };
+                    Expr::AggregateFunction(AggregateFunction { func: Arc::clone(&call.func), params })
+                })
+            }
+            Expr::WindowFunction(call) if call.fun.name() == "approx_distinct" => {
+                texts_of_doubles(&call.params.args, schema).map(|args| {
+                    let mut counted = call.clone();
+                    counted.params.args = args;
+                    Expr::WindowFunction(counted)
                 })
             }
             Expr::ScalarFunction(call) if ["date_part", "to_char"].contains(&call.func.name()) => {
@@ -141,6 +159,16 @@ impl FunctionRewrite for Operators {
     }
 }
 
+/// `expr IN (SELECT ..)` with the values of the subquery in another type.
+fn among_values_as(within: &InSubquery, data_type: DataType) -> Result<Expr> {
+    let found = &within.subquery.subquery;
+    let (qualifier, field) = found.schema().qualified_field(0);
+    let values = cast(Expr::from((qualifier, field)), data_type).alias(field.name());
+    let values = LogicalPlanBuilder::from(Arc::clone(found)).project([values])?.build()?;
+    let subquery = within.subquery.with_plan(Arc::new(values));
+    Ok(Expr::InSubquery(InSubquery { subquery, ..within.clone() }))
+}
+
 /// The fields of a difference of two times as days, hours, minutes, as in PostgreSQL. (DataFusion takes all of it in hours.)
 fn of_days_and_hours(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     let is_difference = |arg: &Expr| matches!(arg.get_type(schema), Ok(DataType::Duration(_)));
@@ -150,6 +178,14 @@ fn of_days_and_hours(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
     let in_days = |arg: &Expr| if is_difference(arg) { HOURS_AS_DAYS.call(vec![arg.clone()]) } else { arg.clone() };
     let args = call.args.iter().map(in_days).collect();
     Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
+}
+
+/// The argument of `APPROX_DISTINCT` as a text where it is a DOUBLE, whose values DataFusion does not count; both zeros are one value.
+fn texts_of_doubles(args: &[Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
+    let [value] = args else { return None };
+    let data_type = value.get_type(schema).ok().filter(DataType::is_floating)?;
+    let one_zero = binary_expr(value.clone(), Operator::Plus, cast(lit(0.0), data_type));
+    Some(vec![cast(one_zero, DataType::Utf8)])
 }
 
 /// `DATE_TRUNC` of a date or a timestamp without a zone, whatever its year.
@@ -252,6 +288,9 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
         return Ok(None);
     }
     let (Ok(left_type), Ok(right_type)) = (left.get_type(schema), right.get_type(schema)) else { return Ok(None) };
+    if let Some((left, right)) = interval::read_beside(left, &left_type, right, &right_type)? {
+        return Ok(Some(compared(&left, op, &right, schema)?.unwrap_or_else(|| binary_expr(left, op, right))));
+    }
     let equality = matches!(op, Eq | NotEq | IsDistinctFrom | IsNotDistinctFrom);
     if equality && let Some(compared) = jsonb::operators::compared(left, op, right, schema) {
         return Ok(Some(compared));

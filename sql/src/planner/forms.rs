@@ -14,6 +14,8 @@
 //! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`; other operators of JSON are in [`json_forms`];
 //! - `TO_TIMESTAMP(text, 'YYYY-MM-DD')` by one of PostgreSQL's patterns keeps microseconds ([`macros`]);
 //! - `CAST('\x12' AS BYTEA)` reads PostgreSQL's texts of bytes, by that name of the type only;
+//! - `ROW(a, b) IS NULL` asks whether all of its values are;
+//! - `PERCENTILE_CONT(ARRAY[0.5, 0.9])` is an array of percentiles;
 //! - `ROW(1, 'a').c0` and `list[1].field` take a field by its name.
 //!
 //! This comes after the names are resolved: an output column keeps the name that the user wrote. Two columns of one name are refused
@@ -31,7 +33,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::context::default_functions;
-use super::rows::and;
+use super::rows::{and, row_is_null};
 use super::{intervals, json_forms, macros, text_forms, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
@@ -93,6 +95,16 @@ impl VisitorMut for Rewriter {
             {
                 *expr =
                     window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
+            }
+            Expr::IsNull(row) => {
+                if let Some(written) = row_is_null(row, false) {
+                    *expr = written;
+                }
+            }
+            Expr::IsNotNull(row) => {
+                if let Some(written) = row_is_null(row, true) {
+                    *expr = written;
+                }
             }
             // The planner would put the sign before the text, where it is that of the first part alone.
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: value } if matches!(**value, Expr::Interval(_)) => {
@@ -172,6 +184,12 @@ impl VisitorMut for Rewriter {
                             Location::of(function.name.span()),
                         ));
                     }
+                    name if takes_no_star(name, function) => {
+                        return ControlFlow::Break(SqlError::plan(
+                            format!("`{name}` takes no `*`; name the columns that it is of"),
+                            Location::of(function.name.span()),
+                        ));
+                    }
                     "count" if counts_distinct_stars(function) => {
                         return ControlFlow::Break(SqlError::unsupported(
                             "`COUNT(DISTINCT *)`",
@@ -188,7 +206,11 @@ impl VisitorMut for Rewriter {
                             *expr = written;
                         }
                     }
-                    "percentile_cont" | "percentile_disc" => {
+                    "percentile_cont" | "percentile_disc" | "quantile_cont" => {
+                        if let Some(written) = macros::percentiles(function) {
+                            *expr = written;
+                            return ControlFlow::Continue(());
+                        }
                         let of_nothing = if name == "percentile_cont" { percentile_of_nothing(function) } else { None };
                         if let Some(written) = of_nothing.or_else(|| macros::percentile_of_frame(function)) {
                             *expr = written;
@@ -385,10 +407,23 @@ fn argument(expr: Expr) -> FunctionArg {
 /// `COUNT(DISTINCT *)`, which the planner would take for a constant.
 fn counts_distinct_stars(function: &Function) -> bool {
     let FunctionArguments::List(list) = &function.args else { return false };
+    list.duplicate_treatment == Some(DuplicateTreatment::Distinct) && has_star(function)
+}
+
+fn has_star(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return false };
     let is_star = |arg: &FunctionArg| {
         matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Wildcard | FunctionArgExpr::QualifiedWildcard(_)))
     };
-    list.duplicate_treatment == Some(DuplicateTreatment::Distinct) && list.args.iter().any(is_star)
+    list.args.iter().any(is_star)
+}
+
+/// Whether a call is `SUM(*)` or another of a function that takes values.
+fn takes_no_star(name: &str, function: &Function) -> bool {
+    let functions = default_functions();
+    name != "count"
+        && has_star(function)
+        && (functions.aggregate.contains_key(name) || functions.scalar.contains_key(name))
 }
 
 fn count_rows(function: &mut Function) {

@@ -34,8 +34,8 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{AnalyzerRule, ApplyOrder, Optimizer, OptimizerConfig, OptimizerContext, OptimizerRule};
 
+use super::common_types::MeetInOneType;
 use super::context::{PlanContext, function_rewrites};
-use super::doubles::MeetAsDoubles;
 use super::expr::strip_alias;
 use super::fallible::may_fail;
 use super::{
@@ -54,7 +54,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    let plan = MeetAsDoubles.analyze(plan, &context.config)?;
+    let plan = MeetInOneType.analyze(plan, &context.config)?;
     frames::check_written(&plan)?;
     let plan = group_unnest::in_order(plan)?;
     let plan =
@@ -96,7 +96,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
 /// The analyser's rules without its checks.
 fn unchecked_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> =
-        vec![Arc::new(MeetAsDoubles), Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec()))];
+        vec![Arc::new(MeetInOneType), Arc::new(ApplyFunctionRewrites::new(function_rewrites().to_vec()))];
     rules.extend(Analyzer::new().rules);
     rules
 }

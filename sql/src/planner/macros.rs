@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
+    Array, BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, OrderByExpr,
     OrderByOptions, Value, VisitMut, VisitorMut,
 };
 
@@ -401,6 +401,25 @@ pub(super) fn percentile_of_frame(function: &Function) -> Option<Expr> {
         call.over.clone_from(&function.over);
     }
     Some(written)
+}
+
+/// `PERCENTILE_CONT(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY x)`: an array of what each of them is. So is `QUANTILE_CONT(x, ARRAY[0.5, 0.9])`.
+pub(super) fn percentiles(function: &Function) -> Option<Expr> {
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let last = list.args.len().checked_sub(1)?;
+    let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Array(Array { elem: fractions, .. }))) = &list.args[last]
+    else {
+        return None;
+    };
+    let at = |fraction: &Expr| {
+        let mut call = function.clone();
+        if let FunctionArguments::List(list) = &mut call.args {
+            list.args[last] = FunctionArg::Unnamed(FunctionArgExpr::Expr(fraction.clone()));
+        }
+        let ordered = percentile_of_frame(&call);
+        ordered.unwrap_or(Expr::Function(call))
+    };
+    Some(Expr::Array(Array { elem: fractions.iter().map(at).collect(), named: true }))
 }
 
 /// `REGR_R2(y, x)`: 1 where all `y` are the same and the `x` are not, as SQL has it; DataFusion's is null there. Sums of squares do not tell: in a

@@ -129,7 +129,7 @@ impl UserDefinedLogicalNodeCore for TopN {
 /// [`ties::expand`](super::ties::expand) takes away again.
 ///
 /// # Errors
-/// `PERCENT`; `WITH TIES` without an order, or behind an offset.
+/// `PERCENT`; `WITH TIES` without an order, or beside `DISTINCT ON`; a `LIMIT` besides.
 pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
     let Some(fetch) = query.fetch.take() else {
         return Ok(());
@@ -147,9 +147,6 @@ pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
     {
         let message = "`FETCH .. WITH TIES` beside `DISTINCT ON`";
         return Err(SqlError::unsupported(message, "write the `SELECT DISTINCT ON ..` as a subquery", location));
-    }
-    if fetch.with_ties && query.limit_clause.is_some() {
-        return Err(SqlError::unsupported("`FETCH .. WITH TIES` behind an `OFFSET` or `LIMIT`", hint, location));
     }
     let one = || SyntaxExpr::Value(Value::Number("1".to_string(), false).into());
     let mut rows = fetch.quantity.unwrap_or_else(one);

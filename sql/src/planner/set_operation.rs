@@ -21,8 +21,8 @@ use datafusion::sql::sqlparser::ast::{
 use eagre_engine::graph::{ChangelogMode, Edge, EdgeInfo, Node, NodeKind, Route};
 use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
+use super::common_types::common_type;
 use super::context::default_functions;
-use super::doubles::common_type;
 use super::json_plain;
 use super::lower::{Lowering, Stream, StreamColumn, engine};
 use super::state_ttl::{ADVICE, duration};

@@ -1,4 +1,4 @@
-//! `FETCH FIRST n ROWS WITH TIES`: the rows of rank `n` at most.
+//! `[OFFSET m ROWS] FETCH FIRST n ROWS WITH TIES`: the rows of rank `m + n` at most, but for the first `m`.
 //!
 //! The planner knows limits without ties only, so the syntax tree says it by a function around the number ([`WITH_TIES`]), and the first thing
 //! that is done with the plan is to make a filter of a rank of it ([`expand`]), which is recognised as any other is ([`super::rank`]).
@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Result as DataFusionResult, ScalarValue};
+use datafusion::common::{DataFusionError, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprFunctionExt, Limit, LogicalPlan, LogicalPlanBuilder, ScalarUDF, Volatility, create_udf,
@@ -52,16 +52,20 @@ fn ties_of(fetch: &Expr) -> Option<&Expr> {
     }
 }
 
+fn of_expression() -> DataFusionError {
+    SqlError::unsupported("`FETCH .. WITH TIES` with an expression", "write a number", None).into()
+}
+
 fn ranked(limit: &Limit, rows: &Expr) -> DataFusionResult<LogicalPlan> {
-    let count = match rows {
+    let number = |rows: &Expr| match rows {
         Expr::Literal(value, _) => match value.cast_to(&DataType::Int64)? {
-            ScalarValue::Int64(Some(count)) if count >= 0 => Some(count),
-            _ => None,
+            ScalarValue::Int64(Some(count)) if count >= 0 => Ok(count),
+            _ => Err(of_expression()),
         },
-        _ => None,
+        _ => Err(of_expression()),
     };
-    let count = count
-        .ok_or_else(|| SqlError::unsupported("`FETCH .. WITH TIES` with an expression", "write a number", None))?;
+    let count = number(rows)?;
+    let skip = limit.skip.as_deref().map_or(Ok(0), number)?;
     let (above, input) = below(&limit.input);
     let LogicalPlan::Sort(sort) = input else {
         return Err(SqlError::internal("`WITH TIES` lost its order").into());
@@ -72,6 +76,9 @@ fn ranked(limit: &Limit, rows: &Expr) -> DataFusionResult<LogicalPlan> {
     let columns: Vec<Expr> = sort.input.schema().columns().into_iter().map(Expr::Column).collect();
     let ranked = LogicalPlanBuilder::from(sort.input.as_ref().clone()).window(vec![rank])?;
     let rank = ranked.schema().columns().pop().ok_or_else(|| SqlError::internal("a window without columns"))?;
-    let first = ranked.filter(Expr::Column(rank).lt_eq(lit(count)))?.project(columns)?;
-    project_again(first.sort(sort.expr.clone())?.build()?, above)
+    // A row is at most of the rank `n` of the last one, or equal to it, where fewer than `n` rows come before it.
+    let last = if count == 0 { 0 } else { count.saturating_add(skip) };
+    let first = ranked.filter(Expr::Column(rank).lt_eq(lit(last)))?.project(columns)?.sort(sort.expr.clone())?;
+    let first = if skip == 0 { first } else { first.limit(skip as usize, None)? };
+    project_again(first.build()?, above)
 }

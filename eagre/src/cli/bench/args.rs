@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NexmarkArgs {
     /// Which queries, separated by commas: `q0` to `q22`; `all` of these; `extra` for the keyed windows and the parts of queries.
-    #[arg(long, default_value = "all")]
+    /// Each of several runs in a process of its own, so that none goes by what ran before it.
+    #[arg(long, default_value = "all", overrides_with = "queries")]
     queries: String,
     /// How many events (of all three tables; 46 of 50 are bids); suffixes k and M.
     #[arg(long, default_value = "10M", value_parser = parse_count)]
@@ -62,6 +63,9 @@ pub(in crate::cli) struct NexmarkArgs {
     /// Writes the figures to this file, as its name ends: .json, .md or .html; may be repeated.
     #[arg(long, value_name = "FILE")]
     report: Vec<PathBuf>,
+    /// Where a process that measures one query leaves what it has measured.
+    #[arg(long, hide = true)]
+    pub(super) outcome: Option<PathBuf>,
 }
 
 /// What becomes of the output.

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::latency::Latency;
 use super::run::Run;
 
 /// One line of the table.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Figure {
     pub query: String,
     /// How many keys the events have, where that is asked for.
@@ -60,7 +60,7 @@ pub(super) struct Figure {
 }
 
 /// What checkpoints cost.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Checkpoints {
     pub count: u64,
     pub mib: f64,
@@ -74,7 +74,7 @@ pub(super) struct Checkpoints {
 }
 
 /// A run at a fixed rate.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct AtRate {
     pub events_per_s: u64,
     pub checkpoints: u64,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use eagre_datasets::nexmark::NexmarkTable;
 use eagre_engine::log::Taken;
 use eagre_engine::runtime::StepObserver;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::input::{Pace, event_of_row};
 
@@ -32,7 +32,7 @@ struct Log {
 }
 
 /// What one run at a fixed rate gave.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Latency {
     /// Events that were measured.
     pub events: u64,

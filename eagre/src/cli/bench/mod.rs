@@ -7,6 +7,7 @@
 //! counted from when an event was due ([`latency`]), and a report ([`report`]) carries the command that makes it again. [`kernels`] is the benchmark of the
 //! kernels alone.
 
+mod alone;
 mod args;
 mod cep;
 mod figure;
@@ -71,17 +72,26 @@ pub(super) fn run(command: BenchCommand) -> Result<()> {
     let folder = Folder::create()?;
     let mut bench = Bench { args: &args, folder: &folder, nexmark: None, keyed: None, files: None, file_events: None };
     let mut report = Report::new(&report::nexmark::LAYOUT, args.seed, peers);
-    report.begin();
+    if args.outcome.is_none() {
+        report.begin();
+    }
+    let alone = queries.len() > 1;
     for query in queries {
-        let outcome = bench.query(query, &sources, &shards, &rows_per_step, &mut report);
-        if let Err(error) = outcome {
+        let measured = match alone {
+            true => alone::measure(query, &folder).map(|outcome| report.keep(outcome)),
+            false => bench.query(query, &sources, &shards, &rows_per_step, &mut report),
+        };
+        if let Err(error) = measured {
             report.refuse(query.name, &error);
         }
     }
-    report.end(&reports)
+    match &args.outcome {
+        Some(path) => report.outcome().write(path),
+        None => report.end(&reports),
+    }
 }
 
-/// Rows that are made once for all queries.
+/// Rows that are made once for all runs of a query.
 struct Bench<'a> {
     args: &'a NexmarkArgs,
     folder: &'a Folder,

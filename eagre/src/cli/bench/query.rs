@@ -77,9 +77,14 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// A path in it.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// A path in it, for a text in single quotes.
     fn quoted(&self, name: &str) -> String {
-        self.0.join(name).display().to_string().replace('\'', "''")
+        self.path(name).display().to_string().replace('\'', "''")
     }
 
     /// Removes what a query wrote.

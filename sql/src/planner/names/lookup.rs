@@ -4,11 +4,13 @@ use std::ops::ControlFlow;
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{AccessExpr, Expr, Ident, ObjectName, Spanned, visit_expressions_mut};
+use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::expr::Found;
 use super::from::{NAMELESS, NAMELESS_MATCH};
 use super::{Aliases, Column, Input, Resolver, Scope};
 use crate::error::{Location, Result, SqlError, nearest};
+use crate::planner::rows::{self, or};
 use crate::planner::window::{self, WINDOW_PLACEHOLDERS};
 
 impl Resolver<'_> {
@@ -256,25 +258,41 @@ fn whole_row(ident: &Ident, scope: &Scope) -> Option<Expr> {
         Some(name) => name.to_lowercase() == folded,
         None => false,
     };
-    let input = scope.inputs.iter().find(is_meant)?;
+    row_of(scope.inputs.iter().find(is_meant)?, ident.span)
+}
+
+/// The row of a table, whose columns are written at `span`.
+pub(super) fn row_of(input: &Input, span: Span) -> Option<Expr> {
+    let values = values_of(input, span)?;
+    if let [(name, value)] = values.as_slice()
+        && *name == "value"
+    {
+        return Some(value.clone());
+    }
+    let fields = values.iter().flat_map(|(name, value)| [window::string(name), value.clone()]);
+    let row = window::call("named_struct", fields.collect());
+    if !input.filled {
+        return Some(row);
+    }
+    // Where nothing fits there is no row.
+    let known = values.into_iter().map(|(_, value)| Expr::IsNotNull(Box::new(value))).reduce(or)?;
+    Some(rows::where_known(known, row))
+}
+
+/// The columns that a table shows, by name, written at `span`; none where they are not known.
+pub(super) fn values_of(input: &Input, span: Span) -> Option<Vec<(&str, Expr)>> {
     if input.open || input.columns.is_empty() || !input.values.is_empty() {
         return None;
     }
     let value = |column: &Column| {
-        let name = Ident::with_quote_and_span('"', ident.span, &column.name);
+        let name = Ident::with_quote_and_span('"', span, &column.name);
         match input.qualifier.as_ref().filter(|_| !input.bare.contains(&column.name)) {
             Some(qualifier) => Expr::CompoundIdentifier(vec![Ident::with_quote('"', qualifier), name]),
             None => Expr::Identifier(name),
         }
     };
-    if let [column] = input.columns.as_slice()
-        && column.name == "value"
-    {
-        return Some(value(column));
-    }
     let shown = input.columns.iter().filter(|column| !input.hidden.contains(&column.name));
-    let fields = shown.flat_map(|column| [window::string(&column.name), value(column)]);
-    Some(window::call("named_struct", fields.collect()))
+    Some(shown.map(|column| (column.name.as_str(), value(column))).collect())
 }
 
 pub(super) fn find_column(columns: &[Column], ident: &Ident) -> Option<usize> {

@@ -1,10 +1,11 @@
-//! `COUNT(t.*)`: the rows of `t`, without those that an outer join made of NULLs where it had none.
+//! `COUNT(t.*)`: the rows of `t`, without those that an outer join made of NULLs where it had none. Other functions take the rows themselves.
 
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Value,
+    CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, Value,
 };
 
+use super::lookup::{row_of, values_of};
 use super::{Input, Resolver, Scope};
 use crate::error::Result;
 use crate::planner::rows::or;
@@ -16,7 +17,7 @@ impl Resolver<'_> {
     /// There is no such table.
     pub(super) fn count_rows_of_table(&self, function: &mut Function, scope: &Scope) -> Result<()> {
         if !function.name.to_string().eq_ignore_ascii_case("count") {
-            return Ok(());
+            return self.rows_as_arguments(function, scope);
         }
         let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
         let [FunctionArg::Unnamed(arg @ FunctionArgExpr::QualifiedWildcard(_))] = list.args.as_mut_slice() else {
@@ -40,6 +41,32 @@ impl Resolver<'_> {
             }
             _ => FunctionArgExpr::Wildcard,
         };
+        Ok(())
+    }
+}
+
+impl Resolver<'_> {
+    /// `to_json(t.*)` is of the rows of `t`, and `ROW(t.*)` of their values.
+    fn rows_as_arguments(&self, function: &mut Function, scope: &Scope) -> Result<()> {
+        let name = function.name.to_string().to_lowercase();
+        let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
+        let argument = |value: Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(value));
+        let mut args = Vec::with_capacity(list.args.len());
+        for arg in &list.args {
+            let FunctionArg::Unnamed(FunctionArgExpr::QualifiedWildcard(table)) = arg else {
+                args.push(arg.clone());
+                continue;
+            };
+            let (input, span) = (self.qualified_input(table, scope)?, table.span());
+            let written: Option<Vec<_>> = match name.as_str() {
+                "row" | "struct" => {
+                    values_of(input, span).map(|values| values.into_iter().map(|(_, value)| argument(value)).collect())
+                }
+                _ => row_of(input, span).map(|row| vec![argument(row)]),
+            };
+            args.extend(written.unwrap_or_else(|| vec![arg.clone()]));
+        }
+        list.args = args;
         Ok(())
     }
 }

@@ -8,8 +8,9 @@ mod plot;
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::alone::Outcome;
 use super::figure::Figure;
 use super::peers::Peers;
 use super::process;
@@ -42,7 +43,7 @@ impl Form {
 }
 
 /// A query that did not run.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Refused {
     pub query: String,
     pub reason: String,
@@ -107,6 +108,17 @@ impl Report {
     pub(super) fn add(&mut self, figure: Figure) {
         println!("{}", (self.layout.line)(&figure));
         self.figures.push(figure);
+    }
+
+    /// Keeps what another process has measured, and shown.
+    pub(super) fn keep(&mut self, outcome: Outcome) {
+        self.figures.extend(outcome.figures);
+        self.refused.extend(outcome.refused);
+    }
+
+    /// What there is for the process that asked for it.
+    pub(super) fn outcome(self) -> Outcome {
+        Outcome { figures: self.figures, refused: self.refused }
     }
 
     /// Notes that a query did not run.

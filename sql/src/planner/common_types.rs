@@ -1,7 +1,9 @@
-//! A DOUBLE and a DECIMAL meet as DOUBLEs, also where rows of several queries or of `VALUES` become those of one.
+//! The types in which columns meet where rows of several queries or of `VALUES` become those of one.
 //!
-//! DataFusion makes decimals of 15 digits after the point of both: 1e-20 were 0, and 1e30 an error. What operators compare is in
-//! [`crate::functions`]; this runs before types are made to fit, too.
+//! - A DOUBLE and a DECIMAL meet as DOUBLEs. DataFusion makes decimals of 15 digits after the point of both: 1e-20 were 0, and 1e30 an error.
+//! - A DATE and a TIMESTAMP meet in the precision of the latter. DataFusion counts nanoseconds, which years before 1678 and after 2261 do not have.
+//!
+//! What operators compare is in [`crate::functions`]; this runs before types are made to fit, too.
 
 use std::sync::Arc;
 
@@ -17,28 +19,49 @@ use super::expr::strip_alias;
 
 /// The type of a column of two queries' rows; none where there is no such type.
 pub(super) fn common_type(left: &LogicalPlan, right: &LogicalPlan, column: usize) -> Option<DataType> {
-    match kinds(left, column).with(kinds(right, column)).are_mixed() {
-        true => Some(DataType::Float64),
-        false => type_union_coercion(left.schema().field(column).data_type(), right.schema().field(column).data_type()),
-    }
+    let met = kinds(left, column).with(kinds(right, column)).met();
+    let coerced =
+        || type_union_coercion(left.schema().field(column).data_type(), right.schema().field(column).data_type());
+    met.or_else(coerced)
 }
 
 /// What the values of a column are.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Kinds {
     /// DOUBLEs that are not written in the query: beside a DECIMAL those are exact.
     doubles: bool,
     decimals: bool,
+    dates: bool,
+    /// The types of its timestamps.
+    times: Vec<DataType>,
+    /// There are other values, which leave the type to DataFusion.
+    others: bool,
 }
 
 impl Kinds {
-    fn with(self, other: Self) -> Self {
-        Self { doubles: self.doubles || other.doubles, decimals: self.decimals || other.decimals }
+    fn with(mut self, other: Self) -> Self {
+        self.times.extend(other.times);
+        Self {
+            doubles: self.doubles || other.doubles,
+            decimals: self.decimals || other.decimals,
+            dates: self.dates || other.dates,
+            times: self.times,
+            others: self.others || other.others,
+        }
     }
 
-    fn are_mixed(self) -> bool {
-        self.doubles && self.decimals
+    /// The type in which they meet, where that is not DataFusion's.
+    fn met(&self) -> Option<DataType> {
+        if self.doubles && self.decimals {
+            return Some(DataType::Float64);
+        }
+        let time = self.times.first().filter(|time| self.times.iter().all(|other| other == *time))?;
+        (self.dates && !self.others).then(|| time.clone())
     }
+}
+
+fn is_date(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Date32 | DataType::Date64)
 }
 
 /// Those of a query's column; of a union, whose columns have no common type yet, those of all its inputs.
@@ -47,7 +70,14 @@ fn kinds(plan: &LogicalPlan, column: usize) -> Kinds {
         return union.inputs.iter().map(|input| kinds(input, column)).fold(Kinds::default(), Kinds::with);
     }
     let data_type = plan.schema().field(column).data_type();
-    Kinds { doubles: data_type.is_floating() && !is_written(plan, column), decimals: data_type.is_decimal() }
+    let is_time = matches!(data_type, DataType::Timestamp(..));
+    Kinds {
+        doubles: data_type.is_floating() && !is_written(plan, column),
+        decimals: data_type.is_decimal(),
+        dates: is_date(data_type),
+        times: if is_time { vec![data_type.clone()] } else { vec![] },
+        others: !is_time && !is_date(data_type) && !data_type.is_null(),
+    }
 }
 
 fn is_written(plan: &LogicalPlan, column: usize) -> bool {
@@ -61,13 +91,13 @@ fn is_written(plan: &LogicalPlan, column: usize) -> bool {
     }
 }
 
-/// Columns of unions and of `VALUES` that are DOUBLEs for some rows and DECIMALs for others as DOUBLEs.
+/// Gives columns of unions and of `VALUES` the types in which their values meet.
 #[derive(Debug)]
-pub(super) struct MeetAsDoubles;
+pub(super) struct MeetInOneType;
 
-impl AnalyzerRule for MeetAsDoubles {
+impl AnalyzerRule for MeetInOneType {
     fn name(&self) -> &str {
-        "doubles_and_decimals_meet_as_doubles"
+        "columns_of_several_queries_meet_in_one_type"
     }
 
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
@@ -87,17 +117,17 @@ fn meet(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     match plan {
         LogicalPlan::Union(union) => {
             let whole = LogicalPlan::Union(union.clone());
-            let columns: Vec<usize> =
-                (0..union.schema.fields().len()).filter(|column| kinds(&whole, *column).are_mixed()).collect();
+            let met: Vec<Option<DataType>> =
+                (0..union.schema.fields().len()).map(|column| kinds(&whole, column).met()).collect();
             // Its columns have the types of its first input, which may have changed.
             let first = union.inputs[0].schema();
             let is_stale = (0..)
                 .zip(union.schema.fields())
                 .any(|(column, field)| field.data_type() != first.field(column).data_type());
-            if columns.is_empty() && !is_stale {
+            if met.iter().all(Option::is_none) && !is_stale {
                 return Ok(Transformed::no(LogicalPlan::Union(union)));
             }
-            Ok(Transformed::yes(as_doubles(&whole, &columns)?))
+            Ok(Transformed::yes(as_types(&whole, &met)?))
         }
         LogicalPlan::Values(Values { schema, mut values }) => {
             let mut mixed = false;
@@ -128,22 +158,25 @@ fn meet(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
 }
 
-/// A query's rows with the decimals among these columns as doubles, named as they were.
-fn as_doubles(plan: &LogicalPlan, columns: &[usize]) -> Result<LogicalPlan> {
+/// A query's rows with the decimals and dates among the columns that have a type here in that type, named as they were.
+fn as_types(plan: &LogicalPlan, types: &[Option<DataType>]) -> Result<LogicalPlan> {
     if let LogicalPlan::Union(union) = plan {
-        let inputs = union.inputs.iter().map(|input| as_doubles(input, columns).map(Arc::new));
+        let inputs = union.inputs.iter().map(|input| as_types(input, types).map(Arc::new));
         return Ok(LogicalPlan::Union(Union::try_new_with_loose_types(inputs.collect::<Result<_>>()?)?));
     }
-    let is_cast = |column: &usize| plan.schema().field(*column).data_type().is_decimal();
-    if !columns.iter().any(is_cast) {
+    let target = |column: usize| {
+        let data_type = plan.schema().field(column).data_type();
+        types[column].as_ref().filter(|_| data_type.is_decimal() || is_date(data_type))
+    };
+    if (0..types.len()).all(|column| target(column).is_none()) {
         return Ok(plan.clone());
     }
     let exprs = plan.schema().iter().enumerate().map(|(column, (qualifier, field))| {
         let expr = Expr::from((qualifier, field));
-        match columns.contains(&column) && is_cast(&column) {
+        match target(column) {
             // Without its table, as columns of unions are: a filter is taken below a union by these names.
-            true => cast(expr, DataType::Float64).alias(field.name()),
-            false => expr,
+            Some(data_type) => cast(expr, data_type.clone()).alias(field.name()),
+            None => expr,
         }
     });
     LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()
