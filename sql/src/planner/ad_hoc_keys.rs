@@ -14,13 +14,7 @@ use crate::error::Result;
 
 /// Has rows told apart and put in order as the engine does it, and joined where that is by keys already (`INTERSECT`, `EXCEPT`).
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let keys = OneWay {
-        key: has_other_forms,
-        written: in_key_form,
-        order: in_order,
-        in_distinct_on: true,
-        check: |_, _| Ok(()),
-    };
+    let keys = OneWay { key: has_other_forms, written: in_key_form, order: in_order, check: |_, _| Ok(()) };
     let joined = keys.rewrite(map_equality::rewrite(plan)?)?.transform_up(|plan| match plan {
         LogicalPlan::Join(mut join) => {
             let mut changed = false;

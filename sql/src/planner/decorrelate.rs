@@ -22,7 +22,7 @@ use datafusion::common::{Column, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::expr::{Exists, InSubquery, WindowFunction};
 use datafusion::logical_expr::utils::enumerate_grouping_sets;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, DistinctOn, Expr, ExprFunctionExt, ExprSchemable, FetchType, GroupingSet, Join, LogicalPlan,
+    Aggregate, Distinct, Expr, ExprFunctionExt, ExprSchemable, FetchType, GroupingSet, Join, LogicalPlan,
     LogicalPlanBuilder, Operator, SortExpr, Subquery, Union, Window, WindowFrame, binary_expr, lit, when,
 };
 
@@ -420,21 +420,6 @@ impl Decorrelator {
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.push(domain, input)?;
                 Ok(LogicalPlanBuilder::from(input).distinct()?.build()?)
-            }
-            LogicalPlan::Distinct(Distinct::On(on)) => {
-                let input = self.push(domain, &on.input)?;
-                let bind = |exprs: &[Expr]| -> Result<Vec<Expr>> {
-                    exprs.iter().map(|expr| domain.bind_named(expr.clone(), &input)).collect()
-                };
-                let (mut on_expr, mut select) = (bind(&on.on_expr)?, bind(&on.select_expr)?);
-                on_expr.extend(domain.columns(&input));
-                select.extend(domain.columns(&input));
-                let sort = match &on.sort_expr {
-                    Some(sort) => Some(domain.bind_sort(sort, &input)?),
-                    None => None,
-                };
-                let distinct = DistinctOn::try_new(on_expr, select, sort, Arc::new(input))?;
-                Ok(LogicalPlan::Distinct(Distinct::On(distinct)))
             }
             LogicalPlan::Union(union) => {
                 let mut inputs = vec![];

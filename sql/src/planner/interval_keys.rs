@@ -19,8 +19,7 @@ use crate::functions::interval_parts::HOURS_AS_DAYS;
 
 /// Has rows ordered by the lengths of intervals, and told apart by their days.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let keys =
-        OneWay { key: is_interval, written: of_days, order: in_order, in_distinct_on: false, check: |_, _| Ok(()) };
+    let keys = OneWay { key: is_interval, written: of_days, order: in_order, check: |_, _| Ok(()) };
     let rewritten = keys.rewrite(plan)?.transform_up_with_subqueries(|plan| {
         let extreme = match &plan {
             LogicalPlan::Aggregate(_) => extreme,

@@ -15,7 +15,7 @@ use crate::functions::order_key::{ORDER_KEY, has_no_key, is_nested};
 
 /// Puts the one way of writing where it matters.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
-    OneWay { key: is_json, written: plain, order: in_order, in_distinct_on: true, check }.rewrite(plan)
+    OneWay { key: is_json, written: plain, order: in_order, check }.rewrite(plan)
 }
 
 pub(super) fn is_json(data_type: &DataType) -> bool {

@@ -54,7 +54,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     for rewrite in function_rewrites() {
         analyzer.add_function_rewrite(Arc::clone(rewrite));
     }
-    let plan = MeetInOneType.analyze(plan, &context.config)?;
+    let plan = MeetInOneType.analyze(rank::expand(plan)?, &context.config)?;
     frames::check_written(&plan)?;
     let plan = group_unnest::in_order(plan)?;
     let plan =
@@ -120,7 +120,7 @@ pub(super) fn with_final_types(plan: LogicalPlan, config: &ConfigOptions) -> Res
 /// The plan that is lowered.
 pub(super) fn optimize(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = online::add_times(plan)?;
-    predict::take_out(rank::recognise(run_all_rules(context, rank::expand(plan)?)?)?)
+    predict::take_out(rank::recognise(run_all_rules(context, plan)?)?)
 }
 
 fn run_all_rules(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<LogicalPlan> {

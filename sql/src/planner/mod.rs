@@ -486,13 +486,12 @@ fn plan_statement(context: &PlanContext<'_>, statement: &PlannedStatement<'_>) -
     if let Some(view) = statement.view() {
         plan = materialized::rename(plan, view).map_err(at)?;
     }
+    let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
     let plan = logical::analyze(context, plan).map_err(at)?;
     let (plan, final_sort, sink) = match statement.kind {
         PlannedKind::View(_) => (plan, None, None),
         PlannedKind::Query(_) => {
             let with_ties = query.ast.fetch.as_ref().is_some_and(|fetch| fetch.with_ties);
-            let first_of_each = matches!(plan, LogicalPlan::Distinct(Distinct::On(_)));
-            let plan = rank::expand(plan).map_err(at)?;
             let (sorted, final_sort) = final_sort::take(plan.clone()).map_err(at)?;
             match final_sort {
                 // A limit of rows that do not end is kept up to date, as one in a view is.

@@ -32,8 +32,6 @@ pub(super) struct OneWay {
     pub(super) written: fn(Expr) -> Expr,
     /// Has rows ordered by the one way; whether that changes anything.
     pub(super) order: fn(&mut SortExpr, Place, &DFSchema) -> Result<bool>,
-    /// Whether that is so of the keys of `DISTINCT ON`, whose `ORDER BY` begins with them.
-    pub(super) in_distinct_on: bool,
     /// What is wrong with a call.
     pub(super) check: fn(&Expr, &DFSchema) -> Result<()>,
 }
@@ -74,16 +72,6 @@ impl OneWay {
                 let schema = Arc::clone(sort.input.schema());
                 let changed = self.all_in_order(&mut sort.expr, Place::Rows, &schema)?;
                 Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), changed))
-            }
-            LogicalPlan::Distinct(Distinct::On(mut on)) if self.in_distinct_on => {
-                let schema = Arc::clone(on.input.schema());
-                let of_keys = self.all(&mut on.on_expr, &schema)?;
-                let mut of_order = false;
-                // The order begins with the keys, as they are.
-                for by in on.sort_expr.iter_mut().flatten().filter(|by| !on.on_expr.contains(&by.expr)) {
-                    of_order |= (self.order)(by, Place::Rows, &schema)?;
-                }
-                Ok(Transformed::new_transformed(LogicalPlan::Distinct(Distinct::On(on)), of_keys || of_order))
             }
             LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => {
                 let schema = merge_schema(&plan.inputs());

@@ -163,9 +163,9 @@ pub(super) fn fetch_as_limit(query: &mut Query) -> Result<()> {
     Ok(())
 }
 
-// ---------------------------------------------------------------- before the plan is optimised
+// ---------------------------------------------------------------- before the plan is analysed
 
-/// `DISTINCT ON` as the first row of each partition.
+/// `DISTINCT ON` as the first row of each partition: all that follows knows windows.
 pub(super) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Distinct(Distinct::On(on)) => Ok(Transformed::yes(first_of_each(on)?)),

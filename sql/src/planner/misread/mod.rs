@@ -64,7 +64,6 @@ fn lifts_out_of(subquery: &LogicalPlan, lateral: bool) -> bool {
     let lifts = subquery.exists(|node| {
         Ok(match node {
             LogicalPlan::Window(window) => has_outer(&window.input),
-            LogicalPlan::Distinct(Distinct::On(on)) => has_outer(&on.input),
             // Where only `EXISTS` or `IN` asks, equal rows are one anyhow.
             LogicalPlan::Distinct(Distinct::All(input)) => lateral && has_outer(input),
             LogicalPlan::Aggregate(groups) if groups.aggr_expr.is_empty() => lateral && has_outer(&groups.input),
