@@ -18,7 +18,7 @@ use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{
     self, ColumnarValue, Expr, ExprSchemable, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use eagre_engine::keys::canonical_values;
+use eagre_engine::keys::{canonical_values, has_other_forms};
 
 use super::definition::{Call, Definition, Param};
 use super::order_key::{has_no_key, is_nested};
@@ -208,7 +208,7 @@ impl ScalarUDFImpl for ArrayPosition {
         })?;
         if let [array, wanted] = args.args.as_slice()
             && let (DataType::List(item), wanted_type) = (array.data_type(), wanted.data_type())
-            && is_nested(&wanted_type)
+            && (is_nested(&wanted_type) || has_other_forms(&wanted_type))
             && *item.data_type() == wanted_type
         {
             let places = places_of(&array.to_array(rows)?, &wanted.to_array(rows)?)?;
@@ -237,7 +237,7 @@ fn places_of(array: &ArrayRef, wanted: &ArrayRef) -> Result<Vec<i64>> {
 }
 
 /// DataFusion's `array_position(a, x, 1)` and `array_has(a, x)`, to which its planner turns `x = ANY(a)`, of arrays and rows in `a`, which its kernels do not
-/// compare: null where there is no such element, or where `a` or `x` is null.
+/// compare, and of values that are written in several ways, of which they know one: null where there is no such element, or where `a` or `x` is null.
 static PLACE_WITHIN: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Definition {
         name: "__place_within",
@@ -277,7 +277,7 @@ pub(super) fn within(call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
         return None;
     };
     let element = item.data_type();
-    if !is_nested(element) || has_no_key(element) {
+    if !is_nested(element) && !has_other_forms(element) || has_no_key(element) {
         return None;
     }
     let common = match wanted_type.is_null() || wanted_type == *element {

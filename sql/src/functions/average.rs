@@ -130,13 +130,16 @@ impl Sums {
     fn average(&self) -> Option<IntervalMonthDayNano> {
         let count = i128::from(self.count);
         let months = i128::from(self.months).checked_div(count)?;
-        let days = i128::from(self.days) + i128::from(self.months) % count * 30;
-        let time = self.nanoseconds + days % count * i128::from(NANOS_OF_DAY);
+        // What is left of months and of days, each by itself, as PostgreSQL has it; days that these make together are carried.
+        let (of_months, of_days) = (i128::from(self.months) % count * 30, i128::from(self.days));
+        let days_left = of_months % count + of_days % count;
+        let days = of_months / count + of_days / count + days_left / count;
+        let time = self.nanoseconds + days_left % count * i128::from(NANOS_OF_DAY);
         let half = if time < 0 { -count / 2 } else { count / 2 };
         // No average is longer than what it is of.
         let fit = |part: i128| i32::try_from(part).ok();
         let nanoseconds = i64::try_from((time + half) / count).ok()?;
-        Some(IntervalMonthDayNano::new(fit(months)?, fit(days / count)?, nanoseconds))
+        Some(IntervalMonthDayNano::new(fit(months)?, fit(days)?, nanoseconds))
     }
 }
 
@@ -198,6 +201,8 @@ mod tests {
         assert_eq!(average(3, 1, 0, 2), Some((1, 15, half_day)));
         assert_eq!(average(-3, -1, 0, 2), Some((-1, -15, -half_day)));
         assert_eq!(average(1, -30, 0, 2), Some((0, 0, 0)));
+        assert_eq!(average(-1, 2, 0, 3), Some((0, -10, 2 * NANOS_OF_DAY / 3)));
+        assert_eq!(average(1, 1, 0, 31), Some((0, 1, 0)));
         assert_eq!(average(0, 0, 5, 3), Some((0, 0, 2)));
         assert_eq!(average(0, 0, -5, 3), Some((0, 0, -2)));
         assert_eq!(average(0, 0, i128::from(i64::MAX) * 4, 4), Some((0, 0, i64::MAX)));

@@ -2,12 +2,13 @@
 //!
 //! Digests are texts of lower hexadecimal digits, as Flink's (and DataFusion's `md5`; its `sha256` and kin give bytes).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryViewArray, Int32Array, Int64Array, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
+use datafusion::logical_expr::ScalarUDF;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::{Digest, Sha1};
 use sha2::{Sha224, Sha256, Sha384, Sha512};
@@ -38,11 +39,19 @@ pub(crate) fn definitions() -> Vec<Definition> {
         bytes("unhex", &[Param::Text], unhex),
         Definition::new("crc32", &[Param::Bytes], |_| DataType::Int64, checksums),
         Definition::new("bit_count", &[Param::Any], |_| DataType::Int64, bit_counts),
-        Definition::new("octet_length", &[Param::Bytes], |_| DataType::Int32, lengths),
+        OCTET_LENGTH,
         bytes("hmac", &[Param::Text, Param::Bytes, Param::Text], hmacs),
         bytes(ENCODE, &[Param::Text, Param::Text], encode),
         text(DECODE, &[Param::Bytes, Param::Text], decode),
     ]
+}
+
+const OCTET_LENGTH: Definition = Definition::new("octet_length", &[Param::Bytes], |_| DataType::Int32, lengths);
+
+/// `octet_length(bytes)`.
+pub(super) fn octet_length() -> Arc<ScalarUDF> {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| OCTET_LENGTH.udf());
+    Arc::clone(&FUNCTION)
 }
 
 fn texts(rows: impl Iterator<Item = Option<String>>) -> Result<ArrayRef> {

@@ -13,7 +13,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, IntervalMonthDayNanoArray, ListArray, MapArray, StringViewArray, StructArray,
 };
 use arrow::compute::{CastOptions, can_cast_types, cast as cast_array, cast_with_options};
-use arrow::datatypes::{DataType, Fields, IntervalUnit};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Fields, IntervalUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::utils::take_function_args;
@@ -229,6 +229,10 @@ pub(super) fn convert(array: &ArrayRef, to: &DataType, lenient: bool) -> Result<
             });
             Arc::new(intervals.collect::<Result<IntervalMonthDayNanoArray, _>>()?)
         }
+        (from, DataType::Decimal128(..) | DataType::Decimal256(..)) if is_text(from) => {
+            let texts = cast_array(array, &DataType::Utf8View)?;
+            decimals_of_texts(texts.as_string_view(), to, lenient)?
+        }
         (from, DataType::Timestamp(..) | DataType::Time32(_) | DataType::Time64(_)) if is_text(from) => {
             let texts = cast_array(array, &DataType::Utf8View)?;
             let spelled = time_spelling::spelled_out(texts.as_string_view(), to, lenient)?;
@@ -248,11 +252,61 @@ pub(crate) fn is_read_here(to: &DataType) -> bool {
     matches!(
         to,
         DataType::List(_)
+            | DataType::Decimal128(..)
+            | DataType::Decimal256(..)
             | DataType::Interval(IntervalUnit::MonthDayNano)
             | DataType::Timestamp(..)
             | DataType::Time32(_)
             | DataType::Time64(_)
     )
+}
+
+/// Texts as DECIMALs, also such with an exponent.
+fn decimals_of_texts(texts: &StringViewArray, to: &DataType, lenient: bool) -> Result<ArrayRef, ArrowError> {
+    let has_exponent = texts.iter().flatten().any(|text| text.contains(['e', 'E']));
+    let digits: ArrayRef = match has_exponent {
+        true => {
+            let plain = |text: &str| without_exponent(text).unwrap_or_else(|| text.to_owned());
+            Arc::new(texts.iter().map(|text| text.map(plain)).collect::<StringViewArray>())
+        }
+        false => Arc::new(texts.clone()),
+    };
+    let cast = |safe| cast_with_options(&digits, to, &CastOptions { safe, format_options: FormatOptions::default() });
+    if lenient {
+        return cast(true);
+    }
+    cast(false).or_else(|error| {
+        let read = cast(true)?;
+        let wrong = (0..texts.len()).find(|row| texts.is_valid(*row) && read.is_null(*row)).ok_or(error)?;
+        Err(ArrowError::CastError(format!("Cannot cast string '{}' to value of {to} type", texts.value(wrong))))
+    })
+}
+
+/// `1.5e3` as `1500`; none where it is no such number.
+fn without_exponent(text: &str) -> Option<String> {
+    /// More digits than a DECIMAL has, in either direction.
+    const FAR: i32 = 200;
+    let (number, exponent) = text.trim().split_once(['e', 'E'])?;
+    let exponent: i32 = exponent.parse().ok()?;
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => ("-", number),
+        None => ("", number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let point = i32::try_from(whole.len()).ok()?.saturating_add(exponent.clamp(-FAR, FAR));
+    // Less than any DECIMAL has digits for.
+    if point < -i32::from(DECIMAL256_MAX_PRECISION) {
+        return Some(format!("{sign}0"));
+    }
+    Some(match usize::try_from(point) {
+        Err(_) | Ok(0) => format!("{sign}0.{}{digits}", "0".repeat(point.unsigned_abs() as usize)),
+        Ok(point) if point >= digits.len() => format!("{sign}{digits}{}", "0".repeat(point - digits.len())),
+        Ok(point) => format!("{sign}{}.{}", &digits[..point], &digits[point..]),
+    })
 }
 
 /// The first value that cannot be converted, as text.
@@ -372,6 +426,25 @@ mod tests {
         let to = parse_type("ROW<y STRING, x INT>").expect("a type");
         assert_eq!(shown(&convert(&row(["x", "y"]), &to, false).expect("it fits")), ["{y: a, x: 1}", "{y: b, x: }"]);
         assert!(!can_convert(row(["x", "y"]).data_type(), &parse_type("ROW<x INT>").expect("a type")));
+    }
+
+    #[test]
+    fn exponents_are_written_out() {
+        let cases = [
+            ("1.5e3", "1500"),
+            ("-1.5E-3", "-0.0015"),
+            ("12e-1", "1.2"),
+            (" 1e+2", "100"),
+            (".5e1", "5"),
+            ("0e5", "000000"),
+            ("1e-100", "0"),
+        ];
+        for (text, plain) in cases {
+            assert_eq!(without_exponent(text).as_deref(), Some(plain), "{text}");
+        }
+        for text in ["1.5", "e3", "1e", "1ex", "-e1", "1.2.3e1"] {
+            assert_eq!(without_exponent(text), None, "{text}");
+        }
     }
 
     /// A value that does not fit its column is named, of many that do.

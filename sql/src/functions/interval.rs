@@ -3,7 +3,7 @@
 //! DataFusion has no such operators, so its planner is told what they are where an operator meets these types. A whole multiple is exact. Of a part, what is left of a
 //! month goes on as days, thirty to the month, and what is left of a day as time, as PostgreSQL does it. The difference of two times is an interval without months.
 //!
-//! Comparisons are of the same lengths: see [`compared`].
+//! Comparisons are of the same lengths: see [`compared`]. Times of day of two precisions are compared in nanoseconds, where DataFusion has no type for both.
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,9 +20,11 @@ use datafusion::logical_expr::{self, Expr, ExprSchemable, Operator, ScalarUDF, b
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 use eagre_engine::interval_text::parse;
 
+use super::as_it_is;
 use super::definition::{Call, Definition, Param};
 
 const DAYS_OF_MONTH: f64 = 30.0;
+const SECONDS_OF_DAY: f64 = 86_400.0;
 pub(crate) const NANOS_OF_DAY: i64 = 86_400_000_000_000;
 
 const INTERVAL: DataType = DataType::Interval(IntervalUnit::MonthDayNano);
@@ -65,10 +67,14 @@ impl ExprPlanner for IntervalOperators {
             | BinaryOperator::Gt
             | BinaryOperator::GtEq => {
                 let RawBinaryExpr { op, mut left, mut right } = expr;
-                if left.get_type(schema).is_ok_and(|data_type| is_interval(&data_type)) {
-                    right = as_interval(right)?;
-                } else if right.get_type(schema).is_ok_and(|data_type| is_interval(&data_type)) {
-                    left = as_interval(left)?;
+                let types = (left.get_type(schema), right.get_type(schema));
+                match types {
+                    (Ok(of_left), _) if is_interval(&of_left) => right = as_interval(right)?,
+                    (_, Ok(of_right)) if is_interval(&of_right) => left = as_interval(left)?,
+                    (Ok(of_left), Ok(of_right)) if of_left != of_right && is_clock(&of_left) && is_clock(&of_right) => {
+                        (left, right) = (in_finest(left), in_finest(right));
+                    }
+                    _ => {}
                 }
                 return Ok(PlannerResult::Original(RawBinaryExpr { op, left, right }));
             }
@@ -90,6 +96,15 @@ impl ExprPlanner for IntervalOperators {
 
 fn is_interval(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
+}
+
+fn is_clock(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Time32(_) | DataType::Time64(_))
+}
+
+/// A time of day in the unit in which those of all precisions meet.
+fn in_finest(clock: Expr) -> Expr {
+    logical_expr::cast(clock, DataType::Time64(TimeUnit::Nanosecond))
 }
 
 /// Two values of which one is an interval and the other one a text that is written, as intervals: the ends of a `BETWEEN`, the values of an `IN`.
@@ -145,7 +160,7 @@ fn date_with_time(mut expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<R
 
 static LENGTH_FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     let returns = |_: &[DataType]| LENGTH;
-    Definition { name: "__interval_length", params: &[Param::Any], optional: 0, returns, invoke: lengths }.udf()
+    Definition { name: as_it_is::LENGTH, params: &[Param::Any], optional: 0, returns, invoke: lengths }.udf()
 });
 
 /// By which intervals are put in order.
@@ -265,9 +280,13 @@ fn part(interval: IntervalMonthDayNano, scale: impl Fn(f64) -> f64) -> Option<In
     // A third of a month is ten days, whatever the binary digits of a third say.
     let days_of_months = settled(days_of_months);
     let days = scale(f64::from(interval.days));
-    let days_left = settled(days - days.trunc() + days_of_months - days_of_months.trunc());
+    let days_left = days - days.trunc() + days_of_months - days_of_months.trunc();
     let whole_days = days.trunc() + days_of_months.trunc();
-    let nanoseconds = scale(interval.nanoseconds as f64) + days_left * NANOS_OF_DAY as f64;
+    // To a millionth of a second, as a third of a day is eight hours.
+    let seconds_left = (days_left * SECONDS_OF_DAY * 1e6).round() / 1e6;
+    let carried = (seconds_left / SECONDS_OF_DAY).trunc();
+    let (whole_days, seconds_left) = (whole_days + carried, seconds_left - carried * SECONDS_OF_DAY);
+    let nanoseconds = scale(interval.nanoseconds as f64) + seconds_left * 1e9;
     let fits = |value: f64, bound: f64| value.is_finite() && value.abs() < bound;
     let bound = f64::from(i32::MAX);
     if !fits(months, bound) || !fits(whole_days, bound) || !fits(nanoseconds, i64::MAX as f64) {
@@ -292,6 +311,10 @@ mod tests {
     /// Whole multiples are exact, and parts of a month are days of a month of thirty.
     #[test]
     fn parts_of_intervals() {
+        assert_eq!(part(interval(0, 1, 0), |count| count / 3.0), Some(interval(0, 0, NANOS_OF_DAY / 3)));
+        assert_eq!(part(interval(1, 2, 0), |count| count / 4.0), Some(interval(0, 8, 0)));
+        assert_eq!(part(interval(1, 10, 0), |count| count * -0.55), Some(interval(0, -22, 0)));
+        assert_eq!(part(interval(0, 2, 0), |count| count / 30.0), Some(interval(0, 0, NANOS_OF_DAY / 15)));
         assert_eq!(times(interval(1, -2, 3), 7), Some(interval(7, -14, 21)));
         assert_eq!(times(interval(i32::MAX, 0, 0), 2), None);
         assert_eq!(times(interval(0, 0, i64::MAX), 2), None);

@@ -4,7 +4,7 @@
 //! that is written out (`MAP['a', 1, 'a', 2]`) is refused by DataFusion. Keys are never null.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, ListArray, MapArray, StringViewArray, StructArray, new_null_array,
@@ -15,9 +15,10 @@ use arrow::datatypes::{DataType, FieldRef, Fields};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, exec_err};
 use datafusion::functions::regex::compile_and_cache_regex;
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{Expr, ScalarUDF};
 use eagre_engine::keys::canonical_values;
 
+use super::as_it_is::KEY_FORM;
 use super::definition::{Call, Definition, Param};
 use crate::types::{map_of, sql_name};
 
@@ -25,10 +26,13 @@ use crate::types::{map_of, sql_name};
 pub(crate) const MAP_UNION: &str = "__map_union";
 
 /// The values as keys are compared: the entries of maps in the order of their keys.
-pub(crate) fn in_key_form() -> Arc<ScalarUDF> {
-    let invoke = |call: &Call| Ok(canonical_values(&call.array(0)?));
-    Definition { name: "__key_form", params: &[Param::Any], optional: 0, returns: |types| types[0].clone(), invoke }
-        .udf()
+pub(crate) fn in_key_form(expr: Expr) -> Expr {
+    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+        let invoke = |call: &Call| Ok(canonical_values(&call.array(0)?));
+        Definition { name: KEY_FORM, params: &[Param::Any], optional: 0, returns: |types| types[0].clone(), invoke }
+            .udf()
+    });
+    FUNCTION.call(vec![expr])
 }
 
 pub(crate) fn definitions() -> Vec<Definition> {

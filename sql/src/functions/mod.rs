@@ -9,6 +9,7 @@ mod aggregate_around;
 mod array_has;
 mod array_text;
 mod arrays;
+pub(crate) mod as_it_is;
 mod average;
 mod byte_text;
 mod bytes;

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Fields, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
 use datafusion::logical_expr::expr::{
     AggregateFunction, AggregateFunctionParams, Between, Case, InList, InSubquery, ScalarFunction,
@@ -33,13 +33,15 @@ use datafusion::logical_expr::expr::{
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
 use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{
-    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlanBuilder, Operator, binary_expr, cast, lit,
+    BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlanBuilder, Operator, Subquery, binary_expr, cast, lit,
 };
+use eagre_engine::keys::has_other_forms;
 
+use super::as_it_is::as_it_is;
 use super::interval_parts::HOURS_AS_DAYS;
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
 use super::order_key::{ORDER_KEY, has_no_key, is_array};
-use super::{byte_text, coalesce, extremes, interval, jsonb, nested, round_time};
+use super::{byte_text, bytes, coalesce, extremes, interval, jsonb, maps, nested, round_time};
 
 /// Rewrites one operator.
 #[derive(Debug)]
@@ -54,9 +56,15 @@ impl FunctionRewrite for Operators {
         let rewritten = match &expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
                 use Operator::{IsDistinctFrom, IsNotDistinctFrom, NotEq};
-                match op.supports_propagation() || matches!(op, NotEq | IsDistinctFrom | IsNotDistinctFrom) {
-                    true => compared(left, *op, right, schema)?,
-                    false => counted(left, *op, right, schema),
+                match op {
+                    Operator::BitwiseXor => taken_apart(left, right),
+                    op if is_regex(*op) && is_any_text(right) => {
+                        Some(binary_expr(left.as_ref().clone(), *op, lit(ANY_TEXT_IN_PARENTHESES)))
+                    }
+                    _ => match op.supports_propagation() || matches!(op, NotEq | IsDistinctFrom | IsNotDistinctFrom) {
+                        true => compared(left, *op, right, schema)?,
+                        false => counted(left, *op, right, schema),
+                    },
                 }
             }
             Expr::Between(Between { expr, negated, low, high }) => {
@@ -82,7 +90,15 @@ impl FunctionRewrite for Operators {
             Expr::InSubquery(within) => {
                 let found = &within.subquery.subquery;
                 let column = found.schema().field(0);
+                let is_length =
+                    |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
                 match (within.expr.get_type(schema)?, column.data_type()) {
+                    (left, right)
+                        if is_length(&left) && is_length(right) && left != *right
+                            || matches!(left, DataType::Interval(_)) && is_length(right) =>
+                    {
+                        Some(among_values(within, interval::length_of)?)
+                    }
                     (DataType::Struct(_), DataType::Struct(_)) => {
                         return plan_err!(
                             "`IN (SELECT ..)` of a column of rows would take nulls in them as equal; compare the fields: `(r.a, r.b) IN (SELECT s.a, s.b ..)`"
@@ -97,6 +113,9 @@ impl FunctionRewrite for Operators {
                         let expr = Box::new(cast(within.expr.as_ref().clone(), DataType::Float64));
                         Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
                     }
+                    _ if jsonb::operators::are_json_texts(&within.expr, schema, found.schema()) => {
+                        Some(among_values(within, jsonb::operators::key_of)?)
+                    }
                     (DataType::Date32 | DataType::Date64, time @ DataType::Timestamp(..)) => {
                         let expr = Box::new(cast(within.expr.as_ref().clone(), time.clone()));
                         Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
@@ -110,15 +129,20 @@ impl FunctionRewrite for Operators {
                     _ => None,
                 }
             }
+            Expr::IsNull(row) => row_is_null(row, Expr::is_null, Expr::and),
+            Expr::IsNotNull(row) => row_is_null(row, Expr::is_not_null, Expr::and),
             Expr::Case(case) => {
+                let searched = searched(case, schema)?;
+                let case = searched.as_ref().unwrap_or(case);
                 let branches = case.when_then_expr.iter().map(|(_, then)| then.as_ref());
                 let branches: Vec<&Expr> = branches.chain(case.else_expr.as_deref()).collect();
-                in_one_type(&branches, schema).map(|mut branches| {
+                let in_one_type = in_one_type(&branches, schema).map(|mut branches| {
                     let otherwise = case.else_expr.as_ref().and_then(|_| branches.pop()).map(Box::new);
                     let whens = case.when_then_expr.iter().map(|(when, _)| when.clone());
                     let branches = whens.zip(branches.into_iter().map(Box::new)).collect();
                     Expr::Case(Case::new(case.expr.clone(), branches, otherwise))
-                })
+                });
+                in_one_type.or(searched.map(Expr::Case))
             }
             Expr::AggregateFunction(call) if call.func.name() == "approx_distinct" => {
                 texts_of_doubles(&call.params.args, schema).map(|args| {
@@ -142,8 +166,22 @@ impl FunctionRewrite for Operators {
                 [array] if array.get_type(schema).is_ok_and(|data_type| is_array(&data_type)) => {
                     return plan_err!("`{array}` is an array and has no letters; `CARDINALITY` counts its elements");
                 }
+                [value] if value.get_type(schema).is_ok_and(|data_type| data_type.is_binary()) => {
+                    let count = bytes::octet_length().call(call.args.clone());
+                    Some(cast(count, expr.get_type(schema)?))
+                }
                 _ => None,
             },
+            Expr::ScalarFunction(call)
+                if call.func.name() == "regexp_like" && call.args.get(1).is_some_and(is_any_text) =>
+            {
+                let mut args = call.args.clone();
+                args[1] = lit(ANY_TEXT_IN_PARENTHESES);
+                Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
+            }
+            Expr::ScalarFunction(call) if call.func.name() == "nullif" && null_if_equal(call, schema)?.is_some() => {
+                null_if_equal(call, schema)?
+            }
             Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.func.name()) => {
                 coalesce::check(call, schema)?;
                 let args = || in_one_type(&call.args.iter().collect::<Vec<_>>(), schema);
@@ -159,14 +197,118 @@ impl FunctionRewrite for Operators {
     }
 }
 
+/// `x # x` and `x # (x # y)`, of which DataFusion makes 0 and `y`, also where `x` is null; none of others.
+fn taken_apart(left: &Expr, right: &Expr) -> Option<Expr> {
+    let takes = |expr: &Expr| matches!(expr, Expr::BinaryExpr(binary) if binary.op == Operator::BitwiseXor);
+    let kept = |expr: &Expr| if takes(expr) { as_it_is(expr.clone()) } else { expr.clone() };
+    match left == right {
+        true => Some(binary_expr(as_it_is(left.clone()), Operator::BitwiseXor, right.clone())),
+        false if takes(left) || takes(right) => Some(binary_expr(kept(left), Operator::BitwiseXor, kept(right))),
+        false => None,
+    }
+}
+
 /// `expr IN (SELECT ..)` with the values of the subquery in another type.
 fn among_values_as(within: &InSubquery, data_type: DataType) -> Result<Expr> {
+    Ok(Expr::InSubquery(InSubquery { subquery: values_as(within, |value| cast(value, data_type))?, ..within.clone() }))
+}
+
+/// `expr IN (SELECT ..)` of the keys of both.
+fn among_values(within: &InSubquery, key: impl Fn(Expr) -> Expr) -> Result<Expr> {
+    let subquery = values_as(within, &key)?;
+    let expr = Box::new(key(within.expr.as_ref().clone()));
+    Ok(Expr::InSubquery(InSubquery { expr, subquery, negated: within.negated }))
+}
+
+fn values_as(within: &InSubquery, made: impl FnOnce(Expr) -> Expr) -> Result<Subquery> {
     let found = &within.subquery.subquery;
     let (qualifier, field) = found.schema().qualified_field(0);
-    let values = cast(Expr::from((qualifier, field)), data_type).alias(field.name());
+    let values = made(Expr::from((qualifier, field))).alias(field.name());
     let values = LogicalPlanBuilder::from(Arc::clone(found)).project([values])?.build()?;
-    let subquery = within.subquery.with_plan(Arc::new(values));
-    Ok(Expr::InSubquery(InSubquery { subquery, ..within.clone() }))
+    Ok(within.subquery.with_plan(Arc::new(values)))
+}
+
+/// `ROW(a, b) IS [NOT] NULL`: all of its values are null, or none of them is, as the standard has it. So it is of the row of a table that an outer join may not
+/// have found.
+fn row_is_null(row: &Expr, is_null: fn(Expr) -> Expr, all: fn(Expr, Expr) -> Expr) -> Option<Expr> {
+    // A function that is called by another name of its is shown by that.
+    let row = without_alias(row);
+    let (row, found) = match row {
+        Expr::Case(case) => match (&case.expr, case.when_then_expr.as_slice(), &case.else_expr) {
+            (None, [(found, row)], None) => (without_alias(row), Some(found.as_ref())),
+            _ => return None,
+        },
+        row => (row, None),
+    };
+    let Expr::ScalarFunction(call) = row else { return None };
+    let values: Vec<&Expr> = match call.func.name() {
+        "named_struct" => call.args.iter().skip(1).step_by(2).collect(),
+        "struct" => call.args.iter().collect(),
+        _ => return None,
+    };
+    let is_found = || values.iter().map(|value| (*value).clone().is_not_null()).reduce(Expr::or);
+    if found.is_some_and(|found| is_found().as_ref() != Some(found)) {
+        return None;
+    }
+    values.into_iter().map(|value| is_null(value.clone())).reduce(all)
+}
+
+fn without_alias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => without_alias(&alias.expr),
+        expr => expr,
+    }
+}
+
+const ANY_TEXT_IN_PARENTHESES: &str = "(?:.*)";
+
+/// Whether a pattern is `'.*'`, of which DataFusion makes `IS NOT NULL`: false of a null.
+fn is_any_text(pattern: &Expr) -> bool {
+    matches!(pattern, Expr::Literal(text, _) if text.try_as_str().flatten() == Some(".*"))
+}
+
+fn is_regex(op: Operator) -> bool {
+    matches!(op, Operator::RegexMatch | Operator::RegexIMatch | Operator::RegexNotMatch | Operator::RegexNotIMatch)
+}
+
+/// `CASE x WHEN y THEN ..` as `CASE WHEN x = y THEN ..`, where DataFusion has another equality for it than for `=`.
+fn searched(case: &Case, schema: &DFSchema) -> Result<Option<Case>> {
+    let Some(operand) = case.expr.as_deref().filter(|operand| can_be_repeated(operand)) else { return Ok(None) };
+    let mut any = false;
+    let mut branches = Vec::with_capacity(case.when_then_expr.len());
+    for (when, then) in &case.when_then_expr {
+        let (equal, by_ours) = equal(operand, when, schema)?;
+        any |= by_ours;
+        branches.push((Box::new(equal), then.clone()));
+    }
+    Ok(any.then(|| Case::new(None, branches, case.else_expr.clone())))
+}
+
+/// Whether an expression may stand in several places. A subquery would be asked in each.
+fn can_be_repeated(expr: &Expr) -> bool {
+    let asks = expr.exists(|expr| Ok(matches!(expr, Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))));
+    !expr.is_volatile() && !asks.unwrap_or(true)
+}
+
+/// `left = right`, and whether that is not what DataFusion has for two values that it compares itself.
+fn equal(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
+    let compared = compared(left, Operator::Eq, right, schema)?;
+    let has_forms = |expr: &Expr| expr.get_type(schema).is_ok_and(|data_type| has_other_forms(&data_type));
+    // Of rows it would not be known where nulls are in them.
+    let is_row = left.get_type(schema).is_ok_and(|data_type| matches!(data_type, DataType::Struct(_)));
+    let by_ours = !is_row && (compared.is_some() || has_forms(left) || has_forms(right));
+    Ok((compared.unwrap_or_else(|| left.clone().eq(right.clone())), by_ours))
+}
+
+/// `NULLIF(x, y)` as `CASE WHEN x = y THEN NULL ELSE x END`, likewise.
+fn null_if_equal(call: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
+    let [left, right] = call.args.as_slice() else { return Ok(None) };
+    let (equal, by_ours) = equal(left, right, schema)?;
+    if !by_ours || !can_be_repeated(left) {
+        return Ok(None);
+    }
+    let null = Box::new(lit(ScalarValue::try_from(left.get_type(schema)?)?));
+    Ok(Some(Expr::Case(Case::new(None, vec![(Box::new(equal), null)], Some(Box::new(left.clone()))))))
 }
 
 /// The fields of a difference of two times as days, hours, minutes, as in PostgreSQL. (DataFusion takes all of it in hours.)
@@ -262,8 +404,19 @@ fn in_doubles(exprs: &[&Expr], schema: &DFSchema) -> Option<Vec<Expr>> {
     Some(exprs.iter().zip(&types).map(double).collect())
 }
 
+/// A DOUBLE that is no number that is written, with digits that a DECIMAL has.
 fn is_computed_float(expr: &Expr, data_type: &DataType) -> bool {
-    data_type.is_floating() && !matches!(expr, Expr::Literal(..))
+    data_type.is_floating() && !matches!(expr, Expr::Literal(value, _) if has_digits_of_decimals(value))
+}
+
+/// Whether a number that is written, or its absence, is none that is too large for the DECIMALs that DataFusion makes of DOUBLEs.
+fn has_digits_of_decimals(value: &ScalarValue) -> bool {
+    const TOO_LARGE: f64 = 1e15;
+    match value {
+        ScalarValue::Float64(Some(value)) => value.abs() < TOO_LARGE,
+        ScalarValue::Float32(Some(value)) => f64::from(value.abs()) < TOO_LARGE,
+        _ => true,
+    }
 }
 
 fn negated_if(negated: bool, expr: Expr) -> Expr {
@@ -312,6 +465,21 @@ fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Resul
                 );
             }
             rows_compared(left, op, right, left_fields, schema)?
+        }
+        (left_type, right_type)
+            if equality
+                && is_array(left_type)
+                && is_array(right_type)
+                && has_other_forms(left_type)
+                && has_other_forms(right_type) =>
+        {
+            comparison_coercion(left_type, right_type).map(|common| {
+                let form = |side: &Expr, data_type: &DataType| match *data_type == common {
+                    true => maps::in_key_form(side.clone()),
+                    false => maps::in_key_form(cast(side.clone(), common.clone())),
+                };
+                binary_expr(form(left, left_type), op, form(right, right_type))
+            })
         }
         (left_type, right_type) if !equality && is_array(left_type) && is_array(right_type) => {
             if has_no_key(left_type) || has_no_key(right_type) {

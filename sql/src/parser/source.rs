@@ -67,7 +67,7 @@ impl<'a> Source<'a> {
                 Token::Whitespace(_) | Token::EOF => false,
                 _ => true,
             };
-            if keeps {
+            if keeps && !kept.last_mut().is_some_and(|before| goes_on(before, &token)) {
                 kept.push(token);
             }
         }
@@ -115,6 +115,19 @@ impl<'a> Source<'a> {
         };
         let rest = &self.text[line_offset..];
         line_offset + rest.char_indices().nth(column as usize).map_or(rest.len(), |(offset, _)| offset)
+    }
+}
+
+/// A text in quotes goes on in the next line (SQL:2016, 5.3): `before` gets what there is of it in `token`, if there is.
+fn goes_on(before: &mut TokenWithSpan, token: &TokenWithSpan) -> bool {
+    let is_below = token.span.start.line > before.span.end.line;
+    match (&mut before.token, &token.token) {
+        (Token::SingleQuotedString(text), Token::SingleQuotedString(rest)) if is_below => {
+            text.push_str(rest);
+            before.span.end = token.span.end;
+            true
+        }
+        _ => false,
     }
 }
 

@@ -8,9 +8,10 @@ use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, SortExpr};
 use eagre_engine::keys::has_other_forms;
 
-use super::map_equality::{self, in_key_form};
+use super::map_equality;
 use super::one_way::{OneWay, Place};
 use crate::error::Result;
+use crate::functions::in_key_form;
 
 /// Has rows told apart and put in order as the engine does it, and joined where that is by keys already (`INTERSECT`, `EXCEPT`).
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {

@@ -25,7 +25,7 @@ use eagre_engine::graph::position_fields;
 
 use super::forecast::ForecastRelationPlanner;
 use super::match_recognize::MatchRelationPlanner;
-use super::misread::in_lists;
+use super::misread::{compared_casts, in_lists};
 use super::names::{self, ViewSchemas};
 use super::nearest::NearestRelationPlanner;
 use super::set_operation::SetRelationPlanner;
@@ -286,7 +286,8 @@ impl<'a> PlanContext<'a> {
         let expr = logical::rewrite_functions(expr, &schema, &self.config)?;
         let expr = simplifier.coerce(expr, &schema)?;
         let expr = casts::rewrite_expr(expr, &schema, self.catalog.time_zone())?;
-        Ok(simplifier.simplify(in_lists::rewrite(expr.data)?.data)?)
+        let expr = compared_casts::rewrite(in_lists::rewrite(expr.data)?.data, &schema)?;
+        Ok(simplifier.simplify(expr.data)?)
     }
 }
 

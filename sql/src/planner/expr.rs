@@ -33,6 +33,7 @@ use super::match_recognize;
 use super::program::program;
 use super::single_value;
 use crate::error::Result as SqlResult;
+use crate::functions::as_it_is::kept;
 use crate::functions::interval::NANOS_OF_DAY;
 use crate::functions::local_time::AT_TIME_ZONE;
 use crate::functions::time_text::{READ_INSTANT, READ_TIMESTAMP};
@@ -330,8 +331,8 @@ fn unqualified(expr: &LogicalExpr) -> LogicalExpr {
             Ok(Transformed::yes(LogicalExpr::Column(Column::new_unqualified(column.name))))
         }
         LogicalExpr::Alias(alias) => Ok(Transformed::yes(*alias.expr)),
-        LogicalExpr::ScalarFunction(call) => match convert::as_cast(&call) {
-            Some(cast) => Ok(Transformed::yes(cast)),
+        LogicalExpr::ScalarFunction(call) => match convert::as_cast(&call).or_else(|| kept(&call).cloned()) {
+            Some(written) => Ok(Transformed::yes(written)),
             None => Ok(match as_called(&call) {
                 Some(text) => Transformed::yes(as_written(text)),
                 None => Transformed::no(LogicalExpr::ScalarFunction(call)),

@@ -14,7 +14,6 @@
 //! - `j #>> '{a,0}'` is `json_as_text(j, 'a', 0)`, `j #> '{a,0}'` is `json_get(j, 'a', 0)`; other operators of JSON are in [`json_forms`];
 //! - `TO_TIMESTAMP(text, 'YYYY-MM-DD')` by one of PostgreSQL's patterns keeps microseconds ([`macros`]);
 //! - `CAST('\x12' AS BYTEA)` reads PostgreSQL's texts of bytes, by that name of the type only;
-//! - `ROW(a, b) IS NULL` asks whether all of its values are;
 //! - `PERCENTILE_CONT(ARRAY[0.5, 0.9])` is an array of percentiles;
 //! - `ROW(1, 'a').c0` and `list[1].field` take a field by its name.
 //!
@@ -33,7 +32,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::context::default_functions;
-use super::rows::{and, row_is_null};
+use super::rows::and;
 use super::{intervals, json_forms, macros, text_forms, window};
 use crate::error::{Location, Result, SqlError};
 use crate::functions::local_time::AT_TIME_ZONE;
@@ -69,6 +68,11 @@ impl VisitorMut for Rewriter {
     type Break = SqlError;
 
     fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<SqlError> {
+        for item in &mut select.projection {
+            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+                row_of_tuple(expr);
+            }
+        }
         match check_names(select) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
@@ -96,16 +100,7 @@ impl VisitorMut for Rewriter {
                 *expr =
                     window::call("ceil_to", vec![window::string(&unit.to_string().to_lowercase()), (**time).clone()]);
             }
-            Expr::IsNull(row) => {
-                if let Some(written) = row_is_null(row, false) {
-                    *expr = written;
-                }
-            }
-            Expr::IsNotNull(row) => {
-                if let Some(written) = row_is_null(row, true) {
-                    *expr = written;
-                }
-            }
+            Expr::Array(array) => array.elem.iter_mut().for_each(row_of_tuple),
             // The planner would put the sign before the text, where it is that of the first part alone.
             Expr::UnaryOp { op: UnaryOperator::Minus, expr: value } if matches!(**value, Expr::Interval(_)) => {
                 **value = Expr::Nested(value.clone());
@@ -248,6 +243,13 @@ impl VisitorMut for Rewriter {
             _ => {}
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// `(a + 1, b)` as `ROW(a + 1, b)`: the planner knows rows of columns and constants only.
+fn row_of_tuple(expr: &mut Expr) {
+    if let Expr::Tuple(values) = expr {
+        *expr = window::call("struct", std::mem::take(values));
     }
 }
 

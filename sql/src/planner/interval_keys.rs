@@ -38,11 +38,11 @@ pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(rewritten.data)
 }
 
-fn is_interval(data_type: &DataType) -> bool {
+pub(super) fn is_interval(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Interval(IntervalUnit::MonthDayNano))
 }
 
-fn of_days(expr: Expr) -> Expr {
+pub(super) fn of_days(expr: Expr) -> Expr {
     HOURS_AS_DAYS.call(vec![expr])
 }
 

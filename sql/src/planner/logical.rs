@@ -90,6 +90,7 @@ pub(super) fn analyze(context: &PlanContext<'_>, plan: LogicalPlan) -> Result<Lo
     let plan = over::once::rewrite(over::known_only::rewrite(json_plain::rewrite(interval_keys::rewrite(plan)?)?)?)?;
     let plan = grouping_sets::expand(map_equality::rewrite(plan)?)?;
     let plan = casts::rewrite_plan(plan, context.catalog.time_zone())?;
+    let plan = misread::compared_casts::rewrite_plan(plan)?;
     Ok(unkeyed::mark(volatile::number_call_sites(plan)?)?)
 }
 

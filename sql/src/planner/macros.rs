@@ -411,6 +411,9 @@ pub(super) fn percentiles(function: &Function) -> Option<Expr> {
     else {
         return None;
     };
+    if fractions.is_empty() {
+        return None;
+    }
     let at = |fraction: &Expr| {
         let mut call = function.clone();
         if let FunctionArguments::List(list) = &mut call.args {

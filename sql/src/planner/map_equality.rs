@@ -3,16 +3,14 @@
 //! Arrow compares the entries one by one. Groups, joins and `DISTINCT` go by the engine's keys, whose entries are in order; here the sides of a comparison
 //! get that order too.
 
-use std::sync::{Arc, LazyLock};
-
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator};
 
-use crate::functions;
+use crate::functions::in_key_form;
 
 /// Puts the entries of compared maps in order.
 pub(super) fn rewrite(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -50,12 +48,6 @@ fn compared(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         expr => Ok(Transformed::no(expr)),
     }
-}
-
-/// The value as keys compare: the entries of maps in order.
-pub(super) fn in_key_form(expr: Expr) -> Expr {
-    static FUNCTION: LazyLock<Arc<ScalarUDF>> = LazyLock::new(functions::in_key_form);
-    FUNCTION.call(vec![expr])
 }
 
 fn has_map(data_type: &DataType) -> bool {

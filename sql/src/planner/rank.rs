@@ -40,6 +40,7 @@ use super::state_ttl::{ADVICE, duration};
 use super::ties::WITH_TIES;
 use super::window;
 use crate::error::{Location, Result, SqlError};
+use crate::functions::as_it_is;
 use crate::parser::EmitKind;
 
 /// The rows of each partition whose rank lies between two numbers.
@@ -319,8 +320,8 @@ fn bounds_of(condition: &Expr) -> Option<(&Column, u64, u64)> {
         return None;
     };
     let (column, literal, op) = match (&*binary.left, &*binary.right) {
-        (Expr::Column(column), Expr::Literal(value, _)) => (column, value, binary.op),
-        (Expr::Literal(value, _), Expr::Column(column)) => (column, value, binary.op.swap()?),
+        (rank, Expr::Literal(value, _)) => (cast_column(rank)?, value, binary.op),
+        (Expr::Literal(value, _), rank) => (cast_column(rank)?, value, binary.op.swap()?),
         _ => return None,
     };
     let number = match literal.cast_to(&arrow::datatypes::DataType::Int64) {
@@ -338,6 +339,19 @@ fn bounds_of(condition: &Expr) -> Option<(&Column, u64, u64)> {
         _ => return None,
     };
     Some((column, first, last))
+}
+
+/// The column that an expression is, or a cast of one that is compared as it is.
+fn cast_column(expr: &Expr) -> Option<&Column> {
+    match expr {
+        Expr::Column(column) => Some(column),
+        Expr::ScalarFunction(call) => match as_it_is::kept(call)? {
+            Expr::Cast(cast) => cast_column(&cast.expr),
+            Expr::TryCast(cast) => cast_column(&cast.expr),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 fn bounded_rank(filter: &Filter) -> DataFusionResult<Option<LogicalPlan>> {

@@ -103,37 +103,6 @@ pub(super) fn where_known(condition: Expr, row: Expr) -> Expr {
     }
 }
 
-/// `ROW(a, b) IS [NOT] NULL`: all of its values are null, or none of them is, as the standard has it.
-pub(super) fn row_is_null(row: &Expr, negated: bool) -> Option<Expr> {
-    let row = without_parentheses(row);
-    let values = match row {
-        Expr::Case { operand: None, conditions, else_result: None, .. } => match conditions.as_slice() {
-            [case] => values_of_named(&case.result)?,
-            _ => return None,
-        },
-        row => values_of(row).or_else(|| values_of_named(row))?,
-    };
-    let is_null = |value: Expr| {
-        let value = Box::new(Expr::Nested(Box::new(value)));
-        if negated { Expr::IsNotNull(value) } else { Expr::IsNull(value) }
-    };
-    Some(Expr::Nested(Box::new(values.into_iter().map(is_null).reduce(and)?)))
-}
-
-/// The values of `named_struct('a', a, 'b', b)`.
-fn values_of_named(row: &Expr) -> Option<Vec<Expr>> {
-    let Expr::Function(function) = row else { return None };
-    let FunctionArguments::List(list) = &function.args else { return None };
-    if !function.name.to_string().eq_ignore_ascii_case("named_struct") {
-        return None;
-    }
-    let values = list.args.iter().skip(1).step_by(2).map(|arg| match arg {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => Some(value.clone()),
-        _ => None,
-    });
-    values.collect()
-}
-
 fn column_of_rows(place: usize) -> Expr {
     Expr::CompoundIdentifier(vec![Ident::with_quote('"', ROWS), column_name(place)])
 }

@@ -23,10 +23,10 @@ use eagre_engine::operator::set_operation::{SetFunction, SetOperationFactory};
 
 use super::common_types::common_type;
 use super::context::default_functions;
-use super::json_plain;
 use super::lower::{Lowering, Stream, StreamColumn, engine};
 use super::state_ttl::{ADVICE, duration};
 use super::window::{call, derived, query_of, string};
+use super::{interval_keys, json_plain};
 use crate::error::{Location, Result, SqlError};
 use crate::types::sql_name;
 
@@ -152,8 +152,12 @@ fn plan_call(function: &Function, context: &mut dyn RelationPlannerContext) -> D
             let same = plan.schema().field(index).data_type() == &types[index];
             let column = LogicalExpr::Column(column);
             let column = if same { column } else { cast(column, types[index].clone()) };
-            // Equal values of JSON are compared in the one way in which they are written.
-            let column = if json_plain::is_json(&types[index]) { json_plain::plain(column) } else { column };
+            // Equal values are compared in the one way in which they are written.
+            let column = match &types[index] {
+                json if json_plain::is_json(json) => json_plain::plain(column),
+                interval if interval_keys::is_interval(interval) => interval_keys::of_days(column),
+                _ => column,
+            };
             exprs.push(column.alias(&names[index]));
         }
         LogicalPlanBuilder::from(plan).project(exprs)?.build()

@@ -8,7 +8,7 @@ const TABLE: &str = "CREATE TABLE t (id BIGINT, d DOUBLE, m MAP<STRING, INT>, r 
         (3, 'NaN', MAP['a', 1], ROW(1.0e0, NULL)), (4, '-NaN', NULL, NULL), (5, 1.5e0, MAP['b', 2, 'a', 1], ROW(1.0e0, NULL));";
 
 /// Queries over `t`, with their answers.
-const QUERIES: [(&str, &[&str]); 24] = [
+const QUERIES: [(&str, &[&str]); 25] = [
     ("SELECT count(*) FROM (SELECT id, d, count(*) AS n FROM t GROUP BY GROUPING SETS ((id, d), (id))) AS q", &["10"]),
     ("SELECT DISTINCT ON (d) id FROM t ORDER BY d, id", &["1", "3", "5"]),
     ("SELECT array_to_string(array_agg(id ORDER BY m, id), ',') FROM t", &["3,1,2,5,4"]),
@@ -47,6 +47,10 @@ const QUERIES: [(&str, &[&str]); 24] = [
     (
         "SELECT a.id, x.id FROM t AS a, LATERAL (SELECT DISTINCT ON (b.m) b.id FROM t AS b WHERE b.id <= a.id ORDER BY b.m, b.id DESC) AS x",
         &["1,1", "2,2", "3,2", "3,3", "4,2", "4,3", "4,4", "5,3", "5,4", "5,5"],
+    ),
+    (
+        "SELECT id, rank() OVER (ORDER BY CAST(id AS INT) > 2) FROM t ORDER BY CAST(id AS INT) > 2, id LIMIT 3",
+        &["1,1", "2,1", "3,3"],
     ),
     ("SELECT a.id, (SELECT count(*) FROM t AS b WHERE b.m = a.m) FROM t AS a", &["1,3", "2,3", "3,1", "4,0", "5,3"]),
 ];

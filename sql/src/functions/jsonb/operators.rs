@@ -178,6 +178,16 @@ static KEY: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
 pub(in crate::functions) fn compared(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> Option<Expr> {
     let either = is_json_text(left, schema) || is_json_text(right, schema);
     let fits = |expr: &Expr| is_json(expr, schema) || literal(expr).is_some();
-    let key = |expr: &Expr| KEY.call(vec![expr.clone()]);
-    (either && fits(left) && fits(right)).then(|| binary_expr(key(left), op, key(right)))
+    (either && fits(left) && fits(right)).then(|| binary_expr(key_of(left.clone()), op, key_of(right.clone())))
+}
+
+/// A text that is the same for equal JSON values.
+pub(in crate::functions) fn key_of(json: Expr) -> Expr {
+    KEY.call(vec![json])
+}
+
+/// Whether a value and the first column of a subquery are both JSON as texts.
+pub(in crate::functions) fn are_json_texts(value: &Expr, schema: &DFSchema, found: &DFSchema) -> bool {
+    let column = Expr::from(found.qualified_field(0));
+    is_json_text(value, schema) && is_json_text(&column, found)
 }

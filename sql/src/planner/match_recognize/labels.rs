@@ -18,21 +18,29 @@ use crate::error::{Location, Result, SqlError, nearest};
 use crate::parser::match_recognize::{Clause, FINAL, RUNNING};
 use crate::planner::window;
 
-/// Marks the variables and the functions of patterns in one expression of a clause. `is_known` tells whether a name begins that of a
-/// column.
+/// The names that the rows of a pattern bring.
+#[derive(Clone, Copy)]
+pub(in crate::planner) struct Known<'c> {
+    /// Whether a name begins that of a column.
+    pub(in crate::planner) column: &'c dyn Fn(&Ident) -> bool,
+    /// Whether it is that of a table, or may be.
+    pub(in crate::planner) table: &'c dyn Fn(&Ident) -> bool,
+}
+
+/// Marks the variables and the functions of patterns in one expression of a clause.
 ///
 /// # Errors
 /// Subqueries and `OVER`; a qualifier that is neither a variable nor a table.
-pub(in crate::planner) fn mark(expr: &mut Expr, clause: &Clause, is_known: &dyn Fn(&Ident) -> bool) -> Result<()> {
-    mark_all(expr, Marker { clause, is_known, is_key: false })
+pub(in crate::planner) fn mark(expr: &mut Expr, clause: &Clause, known: Known<'_>) -> Result<()> {
+    mark_all(expr, Marker { clause, known, is_key: false })
 }
 
 /// The same in keys of the partition and of the order, where a table is not taken for a variable of its name.
 ///
 /// # Errors
 /// As [`mark`].
-pub(in crate::planner) fn mark_key(expr: &mut Expr, clause: &Clause, is_known: &dyn Fn(&Ident) -> bool) -> Result<()> {
-    mark_all(expr, Marker { clause, is_known, is_key: true })
+pub(in crate::planner) fn mark_key(expr: &mut Expr, clause: &Clause, known: Known<'_>) -> Result<()> {
+    mark_all(expr, Marker { clause, known, is_key: true })
 }
 
 fn mark_all(expr: &mut Expr, mut marker: Marker<'_>) -> Result<()> {
@@ -78,14 +86,14 @@ const SEQUENCE_NUMBER: &str = "__eagre_match_sequence_number";
 
 struct Marker<'c> {
     clause: &'c Clause,
-    is_known: &'c dyn Fn(&Ident) -> bool,
+    known: Known<'c>,
     is_key: bool,
 }
 
 impl Marker<'_> {
     /// The variable or subset that a name is.
     fn label(&self, ident: &Ident) -> Option<String> {
-        label(self.clause, ident).filter(|_| !(self.is_key && (self.is_known)(ident)))
+        label(self.clause, ident).filter(|_| !(self.is_key && (self.known.column)(ident)))
     }
 
     fn unknown(&self, ident: &Ident) -> SqlError {
@@ -109,7 +117,7 @@ impl Marker<'_> {
                 };
                 Ok(Some(labelled(first, label, column)))
             }
-            None if (self.is_known)(first) => Ok(None),
+            None if (self.known.column)(first) => Ok(None),
             None => Err(self.unknown(first)),
         }
     }
@@ -151,7 +159,7 @@ impl Marker<'_> {
                 let one = Expr::value(datafusion::sql::sqlparser::ast::Value::Number("1".into(), false));
                 let row = match self.label(&first) {
                     Some(label) => labelled(&first, label, one),
-                    None if (self.is_known)(&first) => one,
+                    None if (self.known.table)(&first) => one,
                     None => return Err(self.unknown(&first)),
                 };
                 *kind = FunctionArgExpr::Expr(row);

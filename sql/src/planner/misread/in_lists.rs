@@ -8,9 +8,10 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, binary_expr, lit};
+use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator, binary_expr, lit};
 
 use crate::error::Result;
+use crate::planner::expr::constant;
 
 /// The plan, in whose conditions no list can be taken for another.
 pub(in crate::planner) fn rewrite_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -32,6 +33,12 @@ pub(in crate::planner) fn rewrite(expr: Expr) -> DataFusionResult<Transformed<Ex
                 Expr::InList(list) => Transformed::yes(Expr::InList(InList { negated: !list.negated, ..list })),
                 other => Transformed::no(Expr::Not(Box::new(other))),
             },
+            Expr::InList(list) if list.list.iter().any(is_cast_of_value) => {
+                let values =
+                    list.list.into_iter().map(|item| if is_cast_of_value(&item) { constant(item) } else { Ok(item) });
+                let list = InList { list: values.collect::<DataFusionResult<_>>()?, ..list };
+                Transformed::yes(rewrite(Expr::InList(list))?.data)
+            }
             Expr::InList(list) if !list.expr.is_volatile() && !list.list.iter().all(is_value) => {
                 Transformed::yes(apart(list))
             }
@@ -51,6 +58,11 @@ pub(in crate::planner) fn rewrite(expr: Expr) -> DataFusionResult<Transformed<Ex
 /// A value that is written there.
 fn is_value(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(value, _) if !value.is_null())
+}
+
+/// A number that is written and was made to fit the others: what it is has to be known, as both zeros are one value. One that does not fit fails where it is met.
+fn is_cast_of_value(expr: &Expr) -> bool {
+    matches!(expr, Expr::Cast(Cast { expr: inner, field }) if is_value(inner) && field.data_type().is_floating())
 }
 
 /// `v IN (1, 2, w, NULL)` as `v IN (1, 2) OR v = w OR v = NULL`; `NOT IN` likewise.

@@ -7,10 +7,12 @@
 //!   join on what the subquery asks of the rows around it.
 //! - What a join asks of the rows around, or by a subquery, is moved to where names mean something else ([`ask_above`]); of an outer join it cannot be asked
 //!   anywhere else, and a subquery there is always read as a misread one.
+//! - A comparison of a cast that loses values (`TRY_CAST(b AS TINYINT) < 5`) becomes one of what is cast ([`compared_casts`]).
 //! - Two lists of one value (`x IN (..) AND x IN (..)`) become one as sets of expressions ([`in_lists`]).
 
 mod asked_above;
 mod carried;
+pub(super) mod compared_casts;
 pub(super) mod in_lists;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};

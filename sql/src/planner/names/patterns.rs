@@ -9,7 +9,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::{Aliases, Column, Input, Resolver, rename, shared_names};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::match_recognize::RowsSyntax;
-use crate::planner::match_recognize::{self as patterns, labels};
+use crate::planner::match_recognize as patterns;
+use crate::planner::match_recognize::labels::{self, Known};
 
 impl Resolver<'_> {
     /// Resolves the names of a clause; returns the columns that leave it.
@@ -45,20 +46,23 @@ impl Resolver<'_> {
             input.values.clear();
         }
         for (index, expr) in exprs.iter_mut().enumerate() {
-            let is_known = |ident: &Ident| {
-                let same = |name: &str| match ident.quote_style {
-                    Some(_) => ident.value == name,
-                    None => ident.value.eq_ignore_ascii_case(name),
-                };
-                open || scope.inputs.iter().any(|input| {
-                    let by_name = input.name.as_deref().is_some_and(|name| name.split('.').any(same));
-                    by_name || input.columns.iter().any(|column| same(&column.name))
-                })
+            let same = |ident: &Ident, name: &str| match ident.quote_style {
+                Some(_) => ident.value == name,
+                None => ident.value.eq_ignore_ascii_case(name),
             };
+            let is_table = |ident: &Ident| {
+                let mut names = scope.inputs.iter().filter_map(|input| input.name.as_deref());
+                open || names.any(|name| name.split('.').any(|part| same(ident, part)))
+            };
+            let is_column = |ident: &Ident| {
+                let mut columns = scope.inputs.iter().flat_map(|input| &input.columns);
+                is_table(ident) || columns.any(|column| same(ident, &column.name))
+            };
+            let known = Known { column: &is_column, table: &is_table };
             if index >= before {
-                labels::mark(expr, &clause, &is_known)?;
+                labels::mark(expr, &clause, known)?;
             } else {
-                labels::mark_key(expr, &clause, &is_known)?;
+                labels::mark_key(expr, &clause, known)?;
                 labels::check_key(expr, if index < clause.partition { "PARTITION BY" } else { "ORDER BY" })?;
             }
             self.expr(expr, &scope, Aliases::None)?;
