@@ -15,6 +15,9 @@
 //! - `CEIL` and `FLOOR` of a DECIMAL have room for the next whole number. (DataFusion's have the digits of the value.)
 //! - A DATE and a TIMESTAMP meet in the precision of the latter, also in the branches of `CASE` and `COALESCE`. (DataFusion counts nanoseconds, which the
 //!   years before 1678 and after 2261 do not have: 9999-12-31 were an error.) So does what `DATE_TRUNC` takes apart, of months and more.
+//! - `CASE x WHEN y` and `NULLIF(x, y)` ask for `x = y` where that is not what DataFusion compares them by, and so does `x IN (SELECT y ..)` of intervals and JSON.
+//! - `ROW(a, b) IS NULL` is so if all of its values are, and `IS NOT NULL` if none is.
+//! - `x ~ '.*'` and `x # x` of a null are null; `LENGTH` of bytes counts bytes; `APPROX_DISTINCT` takes doubles.
 //! - What is taken out of a difference of two times (`EXTRACT(HOUR FROM a - b)`) are its days, hours and minutes, as in PostgreSQL.
 //! - Numbers without a sign that functions give (`CARDINALITY(a) / 2`) are counted on with a sign; with one on one side only, DataFusion
 //!   makes decimals.
@@ -87,48 +90,7 @@ impl FunctionRewrite for Operators {
                 let equal = equal.into_iter().map(|(_, equal)| equal).reduce(Expr::or);
                 equal.filter(|_| any).map(|equal| negated_if(*negated, equal))
             }
-            Expr::InSubquery(within) => {
-                let found = &within.subquery.subquery;
-                let column = found.schema().field(0);
-                let is_length =
-                    |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
-                match (within.expr.get_type(schema)?, column.data_type()) {
-                    (left, right)
-                        if is_length(&left) && is_length(right) && left != *right
-                            || matches!(left, DataType::Interval(_)) && is_length(right) =>
-                    {
-                        Some(among_values(within, interval::length_of)?)
-                    }
-                    (DataType::Struct(_), DataType::Struct(_)) => {
-                        return plan_err!(
-                            "`IN (SELECT ..)` of a column of rows would take nulls in them as equal; compare the fields: `(r.a, r.b) IN (SELECT s.a, s.b ..)`"
-                        );
-                    }
-                    (DataType::Union(..), _) | (_, DataType::Union(..)) => {
-                        return plan_err!(
-                            "`IN (SELECT ..)` of JSON values and others; take both as one type: `json_get_int(j, 'a')`, `j ->> 'a'`"
-                        );
-                    }
-                    (decimal, float) if decimal.is_decimal() && float.is_floating() => {
-                        let expr = Box::new(cast(within.expr.as_ref().clone(), DataType::Float64));
-                        Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
-                    }
-                    _ if jsonb::operators::are_json_texts(&within.expr, schema, found.schema()) => {
-                        Some(among_values(within, jsonb::operators::key_of)?)
-                    }
-                    (DataType::Date32 | DataType::Date64, time @ DataType::Timestamp(..)) => {
-                        let expr = Box::new(cast(within.expr.as_ref().clone(), time.clone()));
-                        Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
-                    }
-                    (float, decimal) if decimal.is_decimal() && is_computed_float(&within.expr, &float) => {
-                        Some(among_values_as(within, DataType::Float64)?)
-                    }
-                    (time @ DataType::Timestamp(..), DataType::Date32 | DataType::Date64) => {
-                        Some(among_values_as(within, time)?)
-                    }
-                    _ => None,
-                }
-            }
+            Expr::InSubquery(within) => among(within, schema)?,
             Expr::IsNull(row) => row_is_null(row, Expr::is_null, Expr::and),
             Expr::IsNotNull(row) => row_is_null(row, Expr::is_not_null, Expr::and),
             Expr::Case(case) => {
@@ -206,6 +168,46 @@ fn taken_apart(left: &Expr, right: &Expr) -> Option<Expr> {
         false if takes(left) || takes(right) => Some(binary_expr(kept(left), Operator::BitwiseXor, kept(right))),
         false => None,
     }
+}
+
+/// `expr IN (SELECT ..)`, where DataFusion would compare the values otherwise.
+fn among(within: &InSubquery, schema: &DFSchema) -> Result<Option<Expr>> {
+    let found = &within.subquery.subquery;
+    let column = found.schema().field(0);
+    let is_length = |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
+    Ok(match (within.expr.get_type(schema)?, column.data_type()) {
+        (left, right)
+            if is_length(&left) && is_length(right) && (matches!(left, DataType::Interval(_)) || left != *right) =>
+        {
+            Some(among_values(within, interval::length_of)?)
+        }
+        (DataType::Struct(_), DataType::Struct(_)) => {
+            return plan_err!(
+                "`IN (SELECT ..)` of a column of rows would take nulls in them as equal; compare the fields: `(r.a, r.b) IN (SELECT s.a, s.b ..)`"
+            );
+        }
+        (DataType::Union(..), _) | (_, DataType::Union(..)) => {
+            return plan_err!(
+                "`IN (SELECT ..)` of JSON values and others; take both as one type: `json_get_int(j, 'a')`, `j ->> 'a'`"
+            );
+        }
+        (decimal, float) if decimal.is_decimal() && float.is_floating() => {
+            let expr = Box::new(cast(within.expr.as_ref().clone(), DataType::Float64));
+            Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
+        }
+        _ if jsonb::operators::are_json_texts(&within.expr, schema, found.schema()) => {
+            Some(among_values(within, jsonb::operators::key_of)?)
+        }
+        (DataType::Date32 | DataType::Date64, time @ DataType::Timestamp(..)) => {
+            let expr = Box::new(cast(within.expr.as_ref().clone(), time.clone()));
+            Some(Expr::InSubquery(InSubquery { expr, ..within.clone() }))
+        }
+        (float, decimal) if decimal.is_decimal() && is_computed_float(&within.expr, &float) => {
+            Some(among_values_as(within, DataType::Float64)?)
+        }
+        (time @ DataType::Timestamp(..), DataType::Date32 | DataType::Date64) => Some(among_values_as(within, time)?),
+        _ => None,
+    })
 }
 
 /// `expr IN (SELECT ..)` with the values of the subquery in another type.
