@@ -94,7 +94,8 @@ impl ExprPlanner for IntervalOperators {
     }
 }
 
-fn is_interval(data_type: &DataType) -> bool {
+/// Whether values are intervals, or differences of two times.
+pub(super) fn is_interval(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
 }
 

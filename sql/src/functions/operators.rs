@@ -41,10 +41,12 @@ use datafusion::logical_expr::{
 use eagre_engine::keys::has_other_forms;
 
 use super::as_it_is::as_it_is;
+use super::interval::is_interval;
 use super::interval_parts::HOURS_AS_DAYS;
 use super::json_order::{JSON_KEY, JSON_ORDER, NUMBER_KEY};
 use super::order_key::{ORDER_KEY, has_no_key, is_array};
 use super::{byte_text, bytes, coalesce, extremes, interval, jsonb, maps, nested, round_time};
+use crate::planner::strip_alias;
 
 /// Rewrites one operator.
 #[derive(Debug)]
@@ -91,8 +93,8 @@ impl FunctionRewrite for Operators {
                 equal.filter(|_| any).map(|equal| negated_if(*negated, equal))
             }
             Expr::InSubquery(within) => among(within, schema)?,
-            Expr::IsNull(row) => row_is_null(row, Expr::is_null, Expr::and),
-            Expr::IsNotNull(row) => row_is_null(row, Expr::is_not_null, Expr::and),
+            Expr::IsNull(row) => row_is_null(row, Expr::is_null),
+            Expr::IsNotNull(row) => row_is_null(row, Expr::is_not_null),
             Expr::Case(case) => {
                 let searched = searched(case, schema)?;
                 let case = searched.as_ref().unwrap_or(case);
@@ -141,14 +143,12 @@ impl FunctionRewrite for Operators {
                 args[1] = lit(ANY_TEXT_IN_PARENTHESES);
                 Some(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args }))
             }
-            Expr::ScalarFunction(call) if call.func.name() == "nullif" && null_if_equal(call, schema)?.is_some() => {
-                null_if_equal(call, schema)?
-            }
             Expr::ScalarFunction(call) if OF_ONE_TYPE.contains(&call.func.name()) => {
                 coalesce::check(call, schema)?;
+                let null_if_equal = null_if_equal(call, schema)?;
                 let args = || in_one_type(&call.args.iter().collect::<Vec<_>>(), schema);
                 let of_args = |args| Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&call.func), args });
-                extremes::in_our_order(call, schema).or_else(|| args().map(of_args))
+                null_if_equal.or_else(|| extremes::in_our_order(call, schema)).or_else(|| args().map(of_args))
             }
             _ => None,
         };
@@ -174,10 +174,11 @@ fn taken_apart(left: &Expr, right: &Expr) -> Option<Expr> {
 fn among(within: &InSubquery, schema: &DFSchema) -> Result<Option<Expr>> {
     let found = &within.subquery.subquery;
     let column = found.schema().field(0);
-    let is_length = |data_type: &DataType| matches!(data_type, DataType::Interval(_) | DataType::Duration(_));
     Ok(match (within.expr.get_type(schema)?, column.data_type()) {
         (left, right)
-            if is_length(&left) && is_length(right) && (matches!(left, DataType::Interval(_)) || left != *right) =>
+            if is_interval(&left)
+                && is_interval(right)
+                && (matches!(left, DataType::Interval(_)) || left != *right) =>
         {
             Some(among_values(within, interval::length_of)?)
         }
@@ -232,12 +233,12 @@ fn values_as(within: &InSubquery, made: impl FnOnce(Expr) -> Expr) -> Result<Sub
 
 /// `ROW(a, b) IS [NOT] NULL`: all of its values are null, or none of them is, as the standard has it. So it is of the row of a table that an outer join may not
 /// have found.
-fn row_is_null(row: &Expr, is_null: fn(Expr) -> Expr, all: fn(Expr, Expr) -> Expr) -> Option<Expr> {
+fn row_is_null(row: &Expr, is_null: fn(Expr) -> Expr) -> Option<Expr> {
     // A function that is called by another name of its is shown by that.
-    let row = without_alias(row);
+    let row = strip_alias(row);
     let (row, found) = match row {
         Expr::Case(case) => match (&case.expr, case.when_then_expr.as_slice(), &case.else_expr) {
-            (None, [(found, row)], None) => (without_alias(row), Some(found.as_ref())),
+            (None, [(found, row)], None) => (strip_alias(row), Some(found.as_ref())),
             _ => return None,
         },
         row => (row, None),
@@ -252,14 +253,7 @@ fn row_is_null(row: &Expr, is_null: fn(Expr) -> Expr, all: fn(Expr, Expr) -> Exp
     if found.is_some_and(|found| is_found().as_ref() != Some(found)) {
         return None;
     }
-    values.into_iter().map(|value| is_null(value.clone())).reduce(all)
-}
-
-fn without_alias(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => without_alias(&alias.expr),
-        expr => expr,
-    }
+    values.into_iter().map(|value| is_null(value.clone())).reduce(Expr::and)
 }
 
 const ANY_TEXT_IN_PARENTHESES: &str = "(?:.*)";
@@ -304,7 +298,7 @@ fn equal(left: &Expr, right: &Expr, schema: &DFSchema) -> Result<(Expr, bool)> {
 
 /// `NULLIF(x, y)` as `CASE WHEN x = y THEN NULL ELSE x END`, likewise.
 fn null_if_equal(call: &ScalarFunction, schema: &DFSchema) -> Result<Option<Expr>> {
-    let [left, right] = call.args.as_slice() else { return Ok(None) };
+    let ("nullif", [left, right]) = (call.func.name(), call.args.as_slice()) else { return Ok(None) };
     let (equal, by_ours) = equal(left, right, schema)?;
     if !by_ours || !can_be_repeated(left) {
         return Ok(None);

@@ -168,7 +168,8 @@ fn rounded(call: &Call, up: bool) -> Result<ArrayRef> {
     typed(&each.collect())
 }
 
-fn per_second(unit: &TimeUnit) -> i64 {
+/// How many of a unit make a second.
+pub(crate) fn per_second(unit: &TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,

@@ -214,7 +214,7 @@ pub(super) fn by_units(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<
 }
 
 /// The expression without the name given to it.
-pub(super) fn strip_alias(expr: &LogicalExpr) -> &LogicalExpr {
+pub(crate) fn strip_alias(expr: &LogicalExpr) -> &LogicalExpr {
     match expr {
         LogicalExpr::Alias(alias) => strip_alias(&alias.expr),
         other => other,

@@ -136,7 +136,7 @@ pub(crate) const WRITTEN_FUNCTIONS: [(&str, &str); 26] = [
 
 pub(crate) use self::definitions::{check_emit_of_view, expr_field, query_schema, view_schema, watermark_spec};
 pub use self::explain::explain;
-pub(crate) use self::expr::constant;
+pub(crate) use self::expr::{constant, strip_alias};
 pub use self::final_sort::FinalSort;
 pub(crate) use self::forecast::{FORECAST_ERROR_SUFFIX, errors_of};
 pub(crate) use self::insert::check_default;

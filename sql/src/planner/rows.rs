@@ -92,13 +92,13 @@ fn values_of_subquery(subquery: &Expr, count: usize) -> Option<Vec<Expr>> {
     Some((0..count).map(value).collect())
 }
 
-/// A row where `condition` holds, and else none.
-pub(super) fn where_known(condition: Expr, row: Expr) -> Expr {
+/// A value where `condition` holds, and else none.
+pub(super) fn where_known(condition: Expr, value: Expr) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
         operand: None,
-        conditions: vec![CaseWhen { condition, result: row }],
+        conditions: vec![CaseWhen { condition, result: value }],
         else_result: None,
     }
 }

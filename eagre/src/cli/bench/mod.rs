@@ -4,7 +4,7 @@
 //! A figure is worth something when its question is the same as everyone's, its answer right and its command known. So the queries are
 //! Nexmark's ([`query`]), or patterns as they are known ([`cep`]), the answer over the first events is compared with an oracle's before time is taken ([`verify`], [`oracle`]), the
 //! sink hashes every output column so that nothing can be skipped ([`sink`]), the source says what it leaves out ([`input`]), latency is
-//! counted from when an event was due ([`latency`]), and a report ([`report`]) carries the command that makes it again. [`kernels`] is the benchmark of the
+//! counted from when an event was due ([`latency`]), each query has a process of its own ([`alone`]), and a report ([`report`]) carries the command that makes it again. [`kernels`] is the benchmark of the
 //! kernels alone.
 
 mod alone;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result as DataFusionResult, ScalarValue};
 use datafusion::logical_expr::expr::{Between, InList};
@@ -18,6 +18,7 @@ use datafusion::logical_expr::{
 
 use crate::error::Result;
 use crate::functions::as_it_is::as_it_is;
+use crate::functions::round_time::per_second;
 use crate::planner::expr::constant;
 
 /// The plan, in whose conditions such casts are kept.
@@ -113,7 +114,7 @@ fn beside_finer(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> O
     };
     let (from, to) = (time.get_type(schema).ok()?, field.data_type());
     let (DataType::Timestamp(unit, zone), DataType::Timestamp(finer, _)) = (&from, to) else { return None };
-    let per_unit = per_second(*finer).checked_div(per_second(*unit)).filter(|per_unit| *per_unit > 1)?;
+    let per_unit = per_second(finer).checked_div(per_second(unit)).filter(|per_unit| *per_unit > 1)?;
     if time.column_refs().is_empty() || !right.column_refs().is_empty() || right.contains_outer() || right.is_volatile()
     {
         return None;
@@ -136,15 +137,6 @@ fn beside_finer(left: &Expr, op: Operator, right: &Expr, schema: &DFSchema) -> O
         Operator::IsNotDistinctFrom => lit(false),
         _ => return None,
     })
-}
-
-fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    }
 }
 
 /// Whether there are numbers of type `from` that are none of type `to`.

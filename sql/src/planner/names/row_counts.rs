@@ -1,14 +1,13 @@
 //! `COUNT(t.*)`: the rows of `t`, without those that an outer join made of NULLs where it had none. Other functions take the rows themselves.
 
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, Value,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, Value,
 };
 
 use super::lookup::{row_of, values_of};
 use super::{Input, Resolver, Scope};
 use crate::error::Result;
-use crate::planner::rows::or;
+use crate::planner::rows::{or, where_known};
 
 impl Resolver<'_> {
     /// Gives the `COUNT(t.*)` of a table that an outer join may fill with NULLs its columns to look at: a row counts if one of them is not NULL.
@@ -31,13 +30,7 @@ impl Resolver<'_> {
         *arg = match is_there(input) {
             Some(condition) if input.filled => {
                 let one = Expr::Value(Value::Number("1".into(), false).into());
-                FunctionArgExpr::Expr(Expr::Case {
-                    case_token: AttachedToken::empty(),
-                    end_token: AttachedToken::empty(),
-                    operand: None,
-                    conditions: vec![CaseWhen { condition, result: one }],
-                    else_result: None,
-                })
+                FunctionArgExpr::Expr(where_known(condition, one))
             }
             _ => FunctionArgExpr::Wildcard,
         };
