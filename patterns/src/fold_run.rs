@@ -2,9 +2,10 @@
 
 use crate::dense::{Counts, DenseAttempt, DenseRun, Rows};
 use crate::determinise::NEW;
-use crate::fold::{ACCEPTS, Fold, IDLE};
-use crate::matcher::{Match, Overflow, Status};
+use crate::fold::{ACCEPTS, BEGINS, Fold, IDLE, TURNS};
+use crate::matcher::{Found, Match, Overflow, Status};
 use crate::pattern::PatternError;
+use crate::short::{SHORT_ROWS, Short};
 
 impl DenseRun<'_> {
     /// As [`run`](Self::run). Rows from `start` on that have come before have their states already.
@@ -153,6 +154,55 @@ impl DenseRun<'_> {
             status: Status::Complete,
         });
         end + 1
+    }
+}
+
+impl Short {
+    /// Takes a row that decides a match, where the way of that match is the first attempt's most preferred partial match throughout, as it is
+    /// of most: what [`DenseRun::run_folded`] does, without a pass over memory of its own. `false`: it is not, and nothing was done.
+    pub(crate) fn decide_folded(
+        &mut self,
+        fold: &Fold,
+        (rows_max, names): (usize, bool),
+        class: u8,
+        (number, matched_until): (&mut u64, &mut u64),
+        found: &mut Found,
+    ) -> bool {
+        let last = self.classes().len();
+        let mut states = [IDLE; SHORT_ROWS + 1];
+        let mut state = if self.start == 0 { fold.first } else { IDLE };
+        let mut happened = 0;
+        for (after, class) in states.iter_mut().zip(self.classes().iter().chain([&class])) {
+            state = fold.next(state, *class);
+            *after = state;
+            happened |= fold.flags(state);
+        }
+        let has = |row: &usize, flag: u8| fold.flags(states[*row]) & flag != 0;
+        let begin_of = |row: usize| (0..=row).rev().find(|row| has(row, BEGINS)).unwrap_or(0);
+        let detail = fold.detail(state);
+        let earlier = if detail.emits_earlier { (0..last).rev().find(|row| has(row, ACCEPTS)) } else { None };
+        let rest = if detail.idle { last + 1 } else { begin_of(last) };
+        // A match that is decided by what comes behind it ends with a row that was complete.
+        let is_decided = earlier.is_some() == detail.emits_earlier && (detail.emits_earlier || detail.emits_now);
+        if happened & TURNS != 0 || !is_decided || last + 1 - rest > rows_max {
+            return false;
+        }
+        for end in earlier.into_iter().chain(detail.emits_now.then_some(last)) {
+            let (first, begin) = (begin_of(end), found.labels.len());
+            if names {
+                found.labels.extend(states[first..=end].iter().map(|state| fold.first_labels[usize::from(*state)]));
+            }
+            *number += 1;
+            *matched_until = self.start + end as u64 + 1;
+            found.matches.push(Match {
+                first: self.start + first as u64,
+                number: *number,
+                labels: begin..begin + (end + 1 - first),
+                status: Status::Complete,
+            });
+        }
+        self.go_on_from(rest, class, state);
+        true
     }
 }
 

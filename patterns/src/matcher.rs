@@ -13,7 +13,7 @@ use crate::key::{Active, Key};
 use crate::lone;
 use crate::packed::Packed;
 use crate::pattern::{Pattern, PatternError, Variable, VariableSet};
-use crate::short::{Short, Stop};
+use crate::short::{SHORT_ROWS, Short, Stop};
 use crate::symbols::{Symbols, ThreadSymbols};
 use crate::thread_run::{Run, Until};
 use crate::viable::{self, StartBits};
@@ -479,16 +479,24 @@ impl Matcher {
             }
             let Some(Active::Short(short)) = &mut key.active else { return taken };
             let rest = &classes[taken..];
-            let (rows, stop) = match fold {
+            let (rows, mut stop) = match fold {
                 Some(fold) => short.take_folded(fold, &self.spec, rest),
                 None => short.take(&matcher.attempts, &self.spec, rest, times.get(taken..).unwrap_or(&[])),
             };
             key.position += rows as u64;
             taken += rows;
+            if let (Some(fold), Some(class), Stop::Decides) = (fold, classes.get(taken), stop) {
+                let asked = (SHORT_ROWS.min(self.spec.max_partial), self.labels);
+                if short.decide_folded(fold, asked, *class, (&mut key.number, &mut key.matched_until), found) {
+                    key.position += 1;
+                    taken += 1;
+                    stop = Stop::Decided;
+                }
+            }
             if short.is_empty() {
                 key.active = None;
             }
-            if stop != Stop::Idle || taken == classes.len() {
+            if !matches!(stop, Stop::Idle | Stop::Decided) || taken == classes.len() {
                 return taken;
             }
         }

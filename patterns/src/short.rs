@@ -39,6 +39,8 @@ pub(crate) enum Stop {
     Idle,
     /// The next one decides something, or there is no room for it.
     Decides,
+    /// The last one has decided a match, which was told.
+    Decided,
 }
 
 impl Short {
@@ -115,6 +117,21 @@ impl Short {
             self.push(*class, state);
         }
         (classes.len(), Stop::OutOfRows)
+    }
+
+    /// A further row comes, before which the rows before `rest` go; in all they fit.
+    #[inline]
+    pub(crate) fn go_on_from(&mut self, rest: usize, class: u8, state: u8) {
+        let rows = usize::from(self.rows);
+        debug_assert!(rest <= rows + 1 && rows + 1 - rest <= SHORT_ROWS, "the rows fit");
+        self.start += rest as u64;
+        if rest > rows {
+            self.rows = 0;
+            return;
+        }
+        self.classes.copy_within(rest..rows, 0);
+        self.rows -= rest as u8;
+        self.push(class, state);
     }
 
     #[inline]
