@@ -86,6 +86,8 @@ pub(super) fn run(command: CheckpointCommand) -> Result<()> {
         }
         CheckpointCommand::Drop(args) => {
             let store = open(&args.state.state)?;
+            // Who runs there reuses the files of earlier checkpoints.
+            let _locked = super::run::lock(&args.state.state, true, "stop it before a checkpoint is dropped")?;
             let id = args.checkpoint.ok_or_else(|| {
                 Error::command_line("which checkpoint is to be dropped? `eagre checkpoint list` shows them")
             })?;

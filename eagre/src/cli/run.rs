@@ -54,7 +54,8 @@ pub(super) fn run(args: RunArgs) -> Result<Outcome> {
         .fresh(args.fresh)
         .device_log(|line| note(format_args!("device: {line}")))
         .progress_log(|line| note(format_args!("{line}")));
-    let _locked = args.state.as_deref().map(|state| lock(state, args.resume)).transpose()?;
+    let way_out = "stop it, or give this one its own --state";
+    let _locked = args.state.as_deref().map(|state| lock(state, args.resume, way_out)).transpose()?;
     if let Some(state) = &args.state {
         builder = builder.state(state);
     }
@@ -238,7 +239,7 @@ fn tell_losses(metrics: &Metrics, _summary: &Summary) {
             .map(|node| format!("{}.late", node.label.table))
             .collect();
         note(format_args!(
-            "note: {late} rows came too late for a window; SELECT from {} beside the query shows them",
+            "note: {late} rows came too late, or without an event time, for statements that need it (each of them counts its own); SELECT from {} beside the query shows them",
             tables.join(" or ")
         ));
     }
@@ -287,7 +288,10 @@ const LOCK: &str = "eagre.lock";
 
 /// Keeps other processes off a state folder until the lock is dropped, or the process ends in whatever way. Of an object store nothing is
 /// locked, nor of a folder that cannot be written or whose file system has no locks: there a second process is stopped at its first checkpoint.
-fn lock(state: &str, resume: bool) -> Result<Option<File>> {
+///
+/// # Errors
+/// Another process runs there, with the `way_out`; with `resume`, there is no folder.
+pub(super) fn lock(state: &str, resume: bool, way_out: &str) -> Result<Option<File>> {
     let folder = Path::new(state.strip_prefix("file://").unwrap_or(state));
     if folder.to_string_lossy().contains("://") {
         return Ok(None);
@@ -303,9 +307,9 @@ fn lock(state: &str, resume: bool) -> Result<Option<File>> {
     };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::usage(format!(
-            "another process runs on the state folder {state}; stop it, or give this one its own --state"
-        ))),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::usage(format!("another process runs on the state folder {state}; {way_out}")))
+        }
         Err(TryLockError::Error(_)) => Ok(None),
     }
 }
@@ -421,17 +425,20 @@ mod tests {
     fn one_process_runs_on_a_state_folder() {
         let folder = tempfile::tempdir().expect("a folder");
         let state = folder.path().join("state").display().to_string();
-        let error = lock(&state, true).expect_err("there is nothing yet");
+        let error = lock(&state, true, "wait").expect_err("there is nothing yet");
         assert!(error.to_string().contains("there is no state folder"), "{error}");
-        let first = lock(&state, false).expect("it is free");
+        let first = lock(&state, false, "wait").expect("it is free");
         assert!(first.is_some());
         for again in [state.clone(), format!("file://{state}")] {
-            let error = lock(&again, true).expect_err("it is locked");
-            assert!(error.to_string().contains("another process runs on the state folder"), "{error}");
+            let error = lock(&again, true, "wait").expect_err("it is locked");
+            assert!(
+                error.to_string().ends_with(&format!("another process runs on the state folder {again}; wait")),
+                "{error}"
+            );
         }
         drop(first);
-        assert!(lock(&state, true).expect("it is free again").is_some());
-        assert!(lock("memory://state", false).expect("nothing is locked").is_none());
+        assert!(lock(&state, true, "wait").expect("it is free again").is_some());
+        assert!(lock("memory://state", false, "wait").expect("nothing is locked").is_none());
     }
 
     /// A file is replaced whole; a link stays one, also where it leads to nothing yet; a device stays a device.

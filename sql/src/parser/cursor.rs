@@ -291,8 +291,8 @@ fn split_place(message: &str) -> Option<(&str, Location)> {
     Some((text, Location::new(line.parse().ok()?, column.parse().ok()?)))
 }
 
-/// Lifts `EMIT CHANGES` or `EMIT ON WINDOW CLOSE` out of the tokens: at the end of the statement, or before the clauses that may follow
-/// it.
+/// Lifts `EMIT CHANGES` or `EMIT ON WINDOW CLOSE` out of the tokens: at the end of the statement, before the clauses that may follow it, or
+/// before the query of a view.
 fn take_emit(tokens: &mut Vec<TokenWithSpan>) -> Option<Emit> {
     let (index, kind, length) = find_emit(tokens)?;
     let parentheses = tokens[..index].iter().fold(0i64, |depth, token| match token.token {
@@ -300,8 +300,11 @@ fn take_emit(tokens: &mut Vec<TokenWithSpan>) -> Option<Emit> {
         Token::RParen => depth - 1,
         _ => depth,
     });
+    let next = word_at(tokens, index + length);
+    // RisingWave has it before the query: `CREATE MATERIALIZED VIEW v EMIT ON WINDOW CLOSE AS SELECT ..`.
     let is_last = index + length == tokens.len()
-        || matches!(word_at(tokens, index + length).as_str(), "ORDER" | "LIMIT" | "OFFSET" | "FETCH");
+        || matches!(next.as_str(), "ORDER" | "LIMIT" | "OFFSET" | "FETCH")
+        || next == "AS" && word_at(tokens, 0) == "CREATE";
     if parentheses != 0 || !is_last {
         return None;
     }

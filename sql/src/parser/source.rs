@@ -4,6 +4,9 @@
 //! tokens: a parser cannot run over a `;` and report nonsense about the next statement. White space and comments are dropped here; what
 //! a statement *says* is cut out of the text again by the places of its first and last token.
 
+use std::ops::Range;
+
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{
     Location as TokenLocation, Span, Token, TokenWithSpan, Tokenizer, Whitespace,
 };
@@ -72,10 +75,20 @@ impl<'a> Source<'a> {
             }
         }
         let placed = |token: TokenWithSpan| TokenWithSpan { span: self.place_span(token.span), token: token.token };
-        let tokens = json_value::write_as_arguments(kept.into_iter().map(placed).collect())?;
+        let tokens: Vec<TokenWithSpan> = kept.into_iter().map(placed).collect();
+        let ends = ends_of_statements(&tokens);
+        let tokens = json_value::write_as_arguments(tokens)?;
         let tokens = session_frame::rewrite(quantified_values::rewrite(tokens))?;
         let tokens = kept_cte::rewrite(wildcard_except::rewrite(corresponding::rewrite(tokens)));
-        match_recognize::rewrite(frame_exclusion::rewrite(tokens)?)
+        let mut tokens = match_recognize::rewrite(frame_exclusion::rewrite(tokens)?)?;
+        // What a statement says ends where it ended, whichever of its tokens is the last one now.
+        for (range, end) in statement_ranges(&tokens).into_iter().zip(ends) {
+            if let (Some(last), Some(end)) = (tokens[range].last_mut(), end) {
+                last.span.end = end;
+            }
+        }
+        plain_names(&mut tokens);
+        Ok(tokens)
     }
 
     /// The text from one place to another, both of the file.
@@ -116,6 +129,33 @@ impl<'a> Source<'a> {
         let rest = &self.text[line_offset..];
         line_offset + rest.char_indices().nth(column as usize).map_or(rest.len(), |(offset, _)| offset)
     }
+}
+
+/// A word before a period is a name, whatever it means elsewhere: `top.id` of a table `top`.
+fn plain_names(tokens: &mut [TokenWithSpan]) {
+    for index in 1..tokens.len() {
+        if tokens[index].token == Token::Period
+            && let Token::Word(word) = &mut tokens[index - 1].token
+        {
+            word.keyword = Keyword::NoKeyword;
+        }
+    }
+}
+
+/// The tokens of each statement, as a range.
+fn statement_ranges(tokens: &[TokenWithSpan]) -> Vec<Range<usize>> {
+    let mut start = 0;
+    let statements = tokens.split(|token| token.token == Token::SemiColon).map(|statement| {
+        let range = start..start + statement.len();
+        start = range.end + 1;
+        range
+    });
+    statements.collect()
+}
+
+/// Where the last token of each statement ends, if it has one.
+fn ends_of_statements(tokens: &[TokenWithSpan]) -> Vec<Option<TokenLocation>> {
+    statement_ranges(tokens).into_iter().map(|range| tokens[range].last().map(|token| token.span.end)).collect()
 }
 
 /// A text in quotes goes on in the next line (SQL:2016, 5.3): `before` gets what there is of it in `token`, if there is.

@@ -85,7 +85,15 @@ impl<'t> Tokens<'t> {
     }
 
     pub(super) fn expect(&mut self, words: &str) -> Result<()> {
-        if self.accept(words) { Ok(()) } else { Err(self.expected(&format!("`{words}`"))) }
+        if self.accept(words) {
+            return Ok(());
+        }
+        let (first, expected) = (self.index, format!("`{words}`"));
+        while words.split(' ').nth(self.index - first) == Some(self.word(0).as_str()) {
+            self.index += 1;
+        }
+        let met = words.split(' ').take(self.index - first).map(|word| format!("{word} ")).collect::<String>();
+        Err(self.expected_after(&met, &expected))
     }
 
     pub(super) fn accept_token(&mut self, token: &Token) -> bool {
@@ -109,12 +117,17 @@ impl<'t> Tokens<'t> {
 
     /// The error that something else was expected here.
     pub(super) fn expected(&self, what: &str) -> SqlError {
+        self.expected_after("", what)
+    }
+
+    /// The same where what was read of it is `met`.
+    fn expected_after(&self, met: &str, what: &str) -> SqlError {
         let found = match self.peek(0) {
-            None => "`)`".to_string(),
-            Some(token) if *token == PARTITION_END => "`$`".to_string(),
-            Some(token) => format!("`{token}`"),
+            None => ")".to_string(),
+            Some(token) if *token == PARTITION_END => "$".to_string(),
+            Some(token) => token.to_string(),
         };
-        SqlError::syntax(format!("expected {what}, found {found}"), self.location())
+        SqlError::syntax(format!("expected {what}, found `{met}{found}`"), self.location())
     }
 
     /// A name, in upper case unless it is quoted.

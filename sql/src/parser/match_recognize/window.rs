@@ -64,13 +64,16 @@ const FRAME: &str = "`ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING`, or `.. 
 /// # Errors
 /// A window that is written wrongly, or stands over a join or groups.
 pub(super) fn rewrite(mut tokens: Vec<TokenWithSpan>) -> Result<Vec<TokenWithSpan>> {
-    let mut number = 0;
+    // Counted in each statement for itself: what another one says is no part of what its operators are.
+    let (mut statement, mut number) = (0, 0);
     while let Some(window) = (0..tokens.len()).find_map(|index| Window::around(&tokens, index)) {
         if let Some(whole) = inherited::written_out(&tokens, window)? {
             tokens = whole;
             continue;
         }
-        number += 1;
+        let before = tokens[..window.open].iter().filter(|token| token.token == Token::SemiColon).count();
+        number = if before == statement { number + 1 } else { 1 };
+        statement = before;
         tokens = Rewrite::new(&tokens, window, number)?.written()?;
     }
     Ok(tokens)

@@ -56,7 +56,7 @@ impl Resolver<'_> {
         let mut inputs = vec![];
         let one_table = from.len() == 1;
         let joined = !one_table || !from[0].joins.is_empty();
-        name_derived(from, joined);
+        self.name_derived(from, joined);
         for table in from.iter_mut() {
             let stands_alone = one_table && table.joins.iter().all(is_plain_unnest);
             if !stands_alone || !brings_arrays(&table.relation) || names_its_column(&table.relation) {
@@ -74,6 +74,33 @@ impl Resolver<'_> {
         let mut scope = Scope { inputs, ..Scope::default() };
         self.join_unnest(from, &mut scope)?;
         Ok(scope)
+    }
+
+    /// Subqueries that are joined and have no name get one in the plan, by which their columns are told from those of others; and so do patterns,
+    /// whose columns could be mistaken for those of the queries in a condition. Where something stands in its text is no part of such a name: what
+    /// an operator has saved is found by it again.
+    fn name_derived(&self, from: &mut [TableWithJoins], joined: bool) {
+        let mut number = 0;
+        let mut name = |factor: &mut TableFactor| {
+            number += 1;
+            let (alias, name) = match factor {
+                TableFactor::Derived { alias: alias @ None, .. } if joined => (alias, format!("{NAMELESS}{number}")),
+                TableFactor::TableFunction { expr: Expr::Function(function), alias: alias @ None }
+                    if function.name.to_string() == MATCH_FUNCTION =>
+                {
+                    // Another one than those of queries inside and around.
+                    self.patterns.set(self.patterns.get() + 1);
+                    (alias, format!("{NAMELESS_MATCH}{}", self.patterns.get()))
+                }
+                _ => return,
+            };
+            let name = Ident::with_quote('"', name);
+            *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
+        };
+        for table in from {
+            name(&mut table.relation);
+            table.joins.iter_mut().for_each(|join| name(&mut join.relation));
+        }
     }
 
     /// A table and what is joined to it; `inputs` are those before it, which a `LATERAL` sees.
@@ -576,32 +603,6 @@ fn filled_sides(operator: &JoinOperator) -> (bool, bool) {
         JoinOperator::Right(_) | JoinOperator::RightOuter(_) => (true, false),
         JoinOperator::FullOuter(_) => (true, true),
         _ => (false, false),
-    }
-}
-
-/// Subqueries that are joined and have no name get one in the plan, by which their columns are told from those of others; and so do patterns,
-/// whose columns could be mistaken for those of the queries in a condition.
-fn name_derived(from: &mut [TableWithJoins], joined: bool) {
-    let mut number = 0;
-    let mut name = |factor: &mut TableFactor| {
-        number += 1;
-        let (alias, name) = match factor {
-            TableFactor::Derived { alias: alias @ None, .. } if joined => (alias, format!("{NAMELESS}{number}")),
-            TableFactor::TableFunction { expr: Expr::Function(function), alias: alias @ None }
-                if function.name.to_string() == MATCH_FUNCTION =>
-            {
-                // Another one than those of queries inside and around.
-                let at = function.name.span().start;
-                (alias, format!("{NAMELESS_MATCH}{}_{}", at.line, at.column))
-            }
-            _ => return,
-        };
-        let name = Ident::with_quote('"', name);
-        *alias = Some(TableAlias { explicit: true, name, columns: vec![], at: None });
-    };
-    for table in from {
-        name(&mut table.relation);
-        table.joins.iter_mut().for_each(|join| name(&mut join.relation));
     }
 }
 

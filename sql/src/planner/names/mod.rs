@@ -6,7 +6,7 @@
 //! runs with its own normalisation off. On the way every output column gets the name that the user wrote, an unknown name is an
 //! error with its place and the nearest name, and the window functions are brought into one form (see [`super::window`]).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -201,6 +201,8 @@ struct Resolver<'a> {
     aggregates: Rc<RefCell<OuterAggregates>>,
     /// Of which queries subqueries have read columns, by how many are around each.
     read_around: Rc<RefCell<HashSet<usize>>>,
+    /// How many patterns got a name.
+    patterns: Rc<Cell<usize>>,
     shadowed: Shadowed,
 }
 
@@ -241,7 +243,8 @@ impl<'a> Resolver<'a> {
     fn new(catalog: &'a Catalog, views: &'a dyn ViewSchemas, emit: Option<EmitKind>, shadowed: Shadowed) -> Self {
         let (ctes, outer, lineage) = (vec![], vec![], vec![]);
         let (written_out, aggregates, read_around) = (RefCell::new(None), Rc::default(), Rc::default());
-        Self { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, read_around, shadowed }
+        let patterns = Rc::default();
+        Self { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, read_around, patterns, shadowed }
     }
 }
 
@@ -351,7 +354,20 @@ impl Resolver<'_> {
         let (catalog, views, emit, ctes) = (self.catalog, self.views, self.emit, self.ctes.clone());
         let (aggregates, read_around) = (Rc::clone(&self.aggregates), Rc::clone(&self.read_around));
         let (lineage, written_out, shadowed) = (vec![], RefCell::new(None), self.shadowed.clone());
-        Resolver { catalog, views, emit, ctes, outer, lineage, written_out, aggregates, read_around, shadowed }
+        let patterns = Rc::clone(&self.patterns);
+        Resolver {
+            catalog,
+            views,
+            emit,
+            ctes,
+            outer,
+            lineage,
+            written_out,
+            aggregates,
+            read_around,
+            patterns,
+            shadowed,
+        }
     }
 
     fn set_expr(&mut self, body: &mut SetExpr) -> Result<Output> {

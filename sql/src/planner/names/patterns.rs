@@ -8,9 +8,38 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::{Aliases, Column, Input, Resolver, rename, shared_names};
 use crate::error::{Location, Result, SqlError};
-use crate::parser::match_recognize::RowsSyntax;
+use crate::parser::match_recognize::{Clause, RowsSyntax};
 use crate::planner::match_recognize as patterns;
 use crate::planner::match_recognize::labels::{self, Known};
+
+/// Functions are easily written without their parentheses.
+fn of_function(error: SqlError) -> SqlError {
+    let SqlError::UnknownColumn { name, location, .. } = &error else { return error };
+    match ["CLASSIFIER", "MATCH_NUMBER", "MATCH_SEQUENCE_NUMBER", "MATCH_STATUS"]
+        .iter()
+        .find(|function| function.eq_ignore_ascii_case(name))
+    {
+        Some(function) => SqlError::plan(
+            format!("`{function}` is a function, and no column of the rows has that name: `{function}()`"),
+            *location,
+        ),
+        None => error,
+    }
+}
+
+/// A subquery in a clause knows of no matches: who asks it for the row of a variable asks for a column that nobody has.
+fn of_variable(error: SqlError, clause: &Clause) -> SqlError {
+    let SqlError::UnknownColumn { name, location, .. } = &error else { return error };
+    match name.split_once('.') {
+        Some((first, column)) if labels::label(clause, &Ident::new(first)).is_some() => SqlError::plan(
+            format!(
+                "`{name}` in a subquery of `MATCH_RECOGNIZE`: it sees the columns of the row in question, and no variables; write `{column}`"
+            ),
+            *location,
+        ),
+        _ => error,
+    }
+}
 
 impl Resolver<'_> {
     /// Resolves the names of a clause; returns the columns that leave it.
@@ -36,7 +65,8 @@ impl Resolver<'_> {
             select.projection.push(SelectItem::ExprWithAlias { expr, alias });
         }
         let written = vec![None; select.projection.len()];
-        let (mut columns, open) = self.projection(&mut select.projection, &written, &scope)?;
+        let projected = self.projection(&mut select.projection, &written, &scope);
+        let (mut columns, open) = projected.map_err(|error| of_variable(error, &clause))?;
         let lifted = columns.extract_if(.., |column| patterns::is_lifted(&column.name)).collect();
         scope.inputs.push(Input { columns: lifted, ..Input::default() });
         shared_names::rename(&mut scope, own_names);
@@ -65,7 +95,7 @@ impl Resolver<'_> {
                 labels::mark_key(expr, &clause, known)?;
                 labels::check_key(expr, if index < clause.partition { "PARTITION BY" } else { "ORDER BY" })?;
             }
-            self.expr(expr, &scope, Aliases::None)?;
+            self.expr(expr, &scope, Aliases::None).map_err(of_function)?;
         }
         if clause.explain.is_some() {
             let name = alias.map(|alias| alias.name.value.clone());

@@ -384,7 +384,10 @@ fn mistakes_in_conditions() {
         ("MATCH_NUMBER(1) = 1", "13: `MATCH_NUMBER` takes no arguments"),
         ("match_status() = 'x'", "13: `match_status()` in a condition: it is known when the match has ended"),
         ("MATCH_PROCTIME() > ts", "13: `MATCH_PROCTIME()` in a condition: it is known when the match leaves"),
-        ("price > (SELECT max(A.price) FROM tick)", "33: column `A.price` is not known; did you mean `price`?"),
+        (
+            "price > (SELECT max(A.price) FROM tick)",
+            "33: `A.price` in a subquery of `MATCH_RECOGNIZE`: it sees the columns of the row in question, and no variables; write `price`",
+        ),
         ("price > (SELECT prise FROM tick)", "29: column `prise` is not known; did you mean `price`?"),
         ("SUM(price) OVER (ORDER BY ts) > 1", "13: `OVER` in `MATCH_RECOGNIZE` is not supported"),
         ("price > 1 AND random() > 0.5", "27: `random()` in `MATCH_RECOGNIZE` is not supported"),
@@ -549,6 +552,14 @@ fn mistakes_in_the_clause() {
             "line 2, column 37: the pattern needs more than",
         ),
         ("ORDER BY ts ONE ROW PATTERN (A)".into(), "line 2, column 21: expected `PER MATCH`, found `PATTERN`"),
+        (
+            "ORDER BY ts ALL ROWS PER MATCHES PATTERN (A)".into(),
+            "line 2, column 26: expected `PER MATCH`, found `PER MATCHES`",
+        ),
+        (
+            "ORDER BY ts MEASURES CLASSIFIER AS c PATTERN (A)".into(),
+            "line 2, column 22: `CLASSIFIER` is a function, and no column of the rows has that name: `CLASSIFIER()`",
+        ),
         (
             "ORDER BY ts ONE ROW PER MATCH OMIT EMPTY MATCHES PATTERN (A)".into(),
             "line 2, column 31: `OMIT EMPTY MATCHES` belongs to `ALL ROWS PER MATCH`",
