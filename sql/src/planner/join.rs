@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::{DFSchema, JoinType, NullEquality, ScalarValue};
+use datafusion::common::{DFSchema, Dependency, JoinType, NullEquality, ScalarValue};
 use datafusion::logical_expr::utils::{can_hash, split_conjunction};
 use datafusion::logical_expr::{
     Expr as LogicalExpr, ExprSchemable, Join as LogicalJoin, LogicalPlan, LogicalPlanBuilder, Operator, cast, lit,
@@ -68,12 +68,14 @@ struct Bounds {
 }
 
 impl Lowering<'_> {
-    /// `wanted`: the columns of the result that something looks at; `None`: all.
+    /// `wanted`: the columns of the result that something looks at; `None`: all. `keeps_arrival`: rows of the left side keep their arrival
+    /// numbers if they have any; only of a join that [keeps them](keeps_left_rows).
     pub(super) fn lower_join(
         &mut self,
         join: &LogicalJoin,
         plan: &LogicalPlan,
         wanted: Option<&BTreeSet<usize>>,
+        keeps_arrival: bool,
     ) -> Result<Stream> {
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,
@@ -89,11 +91,19 @@ impl Lowering<'_> {
         };
         if join.null_aware {
             let rewritten = without_null_awareness(join)?;
+            self.above.keeps_arrival = keeps_arrival;
             return self.lower_wanting(&rewritten, wanted);
         }
         let mut condition = Condition::of(join)?;
+        self.above.keeps_arrival = keeps_arrival;
         let mut left = self.join_input(&join.left, condition.keys.iter().map(|(left, _)| left))?;
         let mut right = self.join_input(&join.right, condition.keys.iter().map(|(_, right)| right))?;
+        let chooses = matches!(kind, JoinKind::LeftSemi | JoinKind::LeftAnti | JoinKind::LeftMark);
+        if keeps_arrival && (chooses || meets_one_at_most(&right)) {
+            self.keep_arrival(&mut left.stream);
+        } else {
+            left.stream.arrival = None;
+        }
         left.preserved = matches!(kind, JoinKind::Left | JoinKind::Full | JoinKind::LeftAnti);
         right.preserved = matches!(kind, JoinKind::Right | JoinKind::Full | JoinKind::RightAnti);
         let both = Arc::new(join.left.schema().join(join.right.schema())?);
@@ -178,6 +188,10 @@ impl Lowering<'_> {
             columns.push(StreamColumn::plain(output.len()));
             output.push(left_width + right.stream.physical.fields().len());
         }
+        let arrival = left.stream.arrival.map(|place| {
+            output.push(place);
+            output.len() - 1
+        });
         let key = join_key(kind, &left, &right, left_width, &output);
 
         let lateness_ms = left.stream.lateness_ms.max(right.stream.lateness_ms);
@@ -217,7 +231,8 @@ impl Lowering<'_> {
         let mut tables: BTreeMap<String, String> = left.stream.tables.clone();
         tables.extend(right.stream.tables.clone());
         let ttls = [("left", left.ttl_ms), ("right", right.ttl_ms)].into_iter().filter(|(_, ttl_ms)| ttl_ms.is_some());
-        let kind = ttls.fold("join".to_string(), |kind, (side, _)| format!("{kind} {side} ttl"));
+        let kind = if arrival.is_some() { "join by arrival" } else { "join" };
+        let kind = ttls.fold(kind.to_string(), |kind, (side, _)| format!("{kind} {side} ttl"));
         let id = self.id(&kind, plan, &tables);
         let output = EdgeInfo {
             schema: factory.output_schema(),
@@ -245,6 +260,8 @@ impl Lowering<'_> {
             }
         }
         let mut stream = self.stream_after(&left.stream, node, columns);
+        stream.arrival = arrival;
+        stream.retracts_late |= right.stream.retracts_late && changelog != ChangelogMode::AppendOnly;
         stream.bounded = left.stream.bounded && right.stream.bounded;
         stream.lateness_ms = lateness_ms;
         stream.tables = tables;
@@ -361,6 +378,10 @@ impl Lowering<'_> {
         let lateness_ms = left.lateness_ms.max(right.lateness_ms);
         if let Some(bounds) = window_bounds(condition, join, left, right, lateness_ms) {
             return Ok(bounds);
+        }
+        // A row that is taken back when its time is long past has to find what it met.
+        if left.retracts_late || right.retracts_late {
+            return Ok(Bounds::default());
         }
         let width = left.columns.len();
         let column = |index: usize| match index < width {
@@ -729,19 +750,42 @@ impl Condition {
     }
 }
 
+/// Whether a join gives at most one row for each of its left side: it chooses among them, or the right side has one row, or one for each key.
+pub(super) fn keeps_left_rows(join: &LogicalJoin) -> bool {
+    match join.join_type {
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => true,
+        JoinType::Inner | JoinType::Left => {
+            let schema = join.right.schema();
+            let key = |(_, right): &(LogicalExpr, LogicalExpr)| match right {
+                LogicalExpr::Column(column) => schema.maybe_index_of_column(column),
+                _ => None,
+            };
+            let keys: Vec<usize> = join.on.iter().filter_map(key).collect();
+            let mut known = schema.functional_dependencies().iter();
+            let is_key = known.any(|known| {
+                known.mode == Dependency::Single && known.source_indices.iter().all(|column| keys.contains(column))
+            });
+            is_key || join.right.max_rows() == Some(1)
+        }
+        _ => false,
+    }
+}
+
+/// Whether there is at most one row of a side for what the other one looks for.
+fn meets_one_at_most(input: &Input) -> bool {
+    input.stream.key.as_ref().is_some_and(|key| key.iter().all(|column| input.keys.contains(column)))
+}
+
 /// Columns that identify a joined row, where all of them come out.
 fn join_key(kind: JoinKind, left: &Input, right: &Input, left_width: usize, output: &[usize]) -> Option<Vec<usize>> {
-    let covered = |input: &Input| {
-        input.stream.key.as_ref().is_some_and(|key| key.iter().all(|column| input.keys.contains(column)))
-    };
     let of_left = || left.stream.key.clone();
     let of_right = || Some(right.stream.key.as_ref()?.iter().map(|column| left_width + column).collect::<Vec<_>>());
     let key = match kind {
         JoinKind::LeftSemi | JoinKind::LeftAnti | JoinKind::LeftMark => of_left()?,
         JoinKind::RightSemi | JoinKind::RightAnti => of_right()?,
         // A row of one side meets one row of the other at most.
-        JoinKind::Inner | JoinKind::Left if covered(right) && left.stream.key.is_some() => of_left()?,
-        JoinKind::Inner | JoinKind::Right if covered(left) && right.stream.key.is_some() => of_right()?,
+        JoinKind::Inner | JoinKind::Left if meets_one_at_most(right) && left.stream.key.is_some() => of_left()?,
+        JoinKind::Inner | JoinKind::Right if meets_one_at_most(left) && right.stream.key.is_some() => of_right()?,
         _ => of_left()?.into_iter().chain(of_right()?).collect(),
     };
     key.into_iter().map(|column| output.iter().position(|out| *out == column)).collect()

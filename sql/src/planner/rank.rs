@@ -489,6 +489,11 @@ impl Lowering<'_> {
             lateness_ms,
         });
         let rising = self.rising_key(&stream, node, &partition, &order);
+        // Where the first in time rank first, or all of a partition have one time, a row is pushed out by one that is no later than itself.
+        let is_time =
+            |place: usize| stream.columns.iter().any(|column| column.rowtime && column.slot == Slot::Physical(place));
+        let by_time = order.first().is_some_and(|key| !key.descending && is_time(key.column))
+            || partition.iter().any(|place| is_time(*place));
         let spec = TopNSpec {
             partition: partition.clone(),
             order,
@@ -548,7 +553,7 @@ impl Lowering<'_> {
             detail.push_str(", of rows that only rise");
         }
         if let Some(local) = factory.local() {
-            let id = self.id("local top n", plan, &stream.tables);
+            let id = self.id_over("local top n", plan, &stream);
             let output = self.graph.nodes[from.0].output.clone();
             let output = EdgeInfo { schema: Arc::clone(&stream.physical), ordinals: by_arrival, ..output };
             let index = self.push_operator(id, local, from, Route::Forward, output, detail.clone(), "");
@@ -560,7 +565,7 @@ impl Lowering<'_> {
             (None, true) => format!("{kind} of rising rows"),
             (None, false) => kind.to_string(),
         };
-        let id = self.id(&kind, plan, &stream.tables);
+        let id = self.id_over(&kind, plan, &stream);
         let time_column = columns.iter().find_map(|column| match (column.rowtime, column.slot) {
             (true, Slot::Physical(place)) => Some(place),
             _ => None,
@@ -573,6 +578,7 @@ impl Lowering<'_> {
         let mut result = self.stream_after(&stream, index, columns);
         result.consolidated = true;
         result.arrival = stream.arrival;
+        result.retracts_late |= changelog != ChangelogMode::AppendOnly && window.is_none() && !by_time;
         if changelog == ChangelogMode::AppendOnly {
             result.retracts_because = None;
         } else if result.retracts_because.is_none() {

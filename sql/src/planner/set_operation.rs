@@ -372,6 +372,7 @@ impl Lowering<'_> {
         let bounded = left.bounded && right.bounded;
         let lateness_ms = left.lateness_ms.max(right.lateness_ms);
         let because = [left, right].iter().find_map(|stream| stream.retracts_because.clone());
+        let retracts_late = left.retracts_late || right.retracts_late;
         let time_column = columns.iter().position(|column| column.rowtime);
         let state_bound = match (ttl_ms, bounded) {
             (Some(ttl_ms), _) => format!("every distinct row of both sides, for {} by TTL", duration(ttl_ms)),
@@ -410,6 +411,7 @@ impl Lowering<'_> {
         stream.bounded = bounded;
         stream.lateness_ms = lateness_ms;
         stream.tables = tables;
+        stream.retracts_late |= retracts_late && changelog != ChangelogMode::AppendOnly;
         stream.retracts_because = match changelog {
             ChangelogMode::AppendOnly => None,
             _ => because.or_else(|| Some(format!("a row of the second side of `{}` takes one back", node.text()))),

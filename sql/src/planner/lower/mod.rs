@@ -27,6 +27,7 @@ use crate::error::{Location, Result, SqlError};
 use crate::parser::EmitKind;
 use crate::planner::context::{CatalogTable, PlanContext};
 use crate::planner::forecast::ForecastTable;
+use crate::planner::join;
 use crate::planner::match_recognize::MatchRecognize;
 use crate::planner::materialized::{Materialized, plan_of, view_of};
 use crate::planner::nearest::NearestJoin;
@@ -274,6 +275,15 @@ impl<'a> Lowering<'a> {
         self.id_of_text(&text)
     }
 
+    /// The same of an operator over one edge. Rows with their arrival numbers are other rows: two operators that differ in that alone are no two of a
+    /// kind, of which one could take the other's place.
+    pub(super) fn id_over(&mut self, kind: &str, plan: &LogicalPlan, stream: &Stream) -> OperatorId {
+        match stream.arrival {
+            Some(_) => self.id(&format!("{kind} by arrival"), plan, &stream.tables),
+            None => self.id(kind, plan, &stream.tables),
+        }
+    }
+
     pub(super) fn id_of_text(&mut self, text: &str) -> OperatorId {
         let hash = fnv1a(text.as_bytes(), FNV_OFFSET);
         let occurrence = self.occurrences.entry(hash).or_insert(0);
@@ -453,7 +463,7 @@ impl<'a> Lowering<'a> {
         match plan {
             LogicalPlan::Window(window) => self.lower_over(window, plan, above.keeps_arrival),
             LogicalPlan::TableScan(scan) => self.lower_scan(scan, plan),
-            LogicalPlan::Join(join) => self.lower_join(join, plan, wanted),
+            LogicalPlan::Join(join) => self.lower_join(join, plan, wanted, above.keeps_arrival),
             LogicalPlan::Aggregate(aggregate) => self.lower_aggregate(aggregate, plan, wanted),
             LogicalPlan::Union(union) => self.lower_union(union, plan),
             LogicalPlan::Unnest(unnest) => self.lower_unnest(unnest),
@@ -477,7 +487,7 @@ impl<'a> Lowering<'a> {
                     return self.lower_set_operation(operation, plan);
                 }
                 if let Some(node) = node.downcast_ref::<MatchRecognize>() {
-                    return self.lower_match(node, plan);
+                    return self.lower_match(node, plan, above.keeps_arrival);
                 }
                 if let Some(node) = node.downcast_ref::<ForecastTable>() {
                     return self.lower_forecast(node, plan);
@@ -553,6 +563,7 @@ impl<'a> Lowering<'a> {
             key: None,
             lasting: false,
             retracts_because: None,
+            retracts_late: false,
             ordered: true,
             arrival: None,
             needs_ordinals: false,
@@ -579,6 +590,7 @@ impl<'a> Lowering<'a> {
             key: output.key.clone(),
             lasting: false,
             retracts_because: input.retracts_because.clone(),
+            retracts_late: input.retracts_late && output.changelog != ChangelogMode::AppendOnly,
             ordered: false,
             arrival: None,
             needs_ordinals: false,
@@ -598,7 +610,7 @@ fn is_forecast(plan: &LogicalPlan) -> bool {
 /// What an operator is asked by what follows it, with nothing between that has a state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Above {
-    /// Rows of an `OVER` or a top-N keep their arrival numbers.
+    /// Rows of an `OVER`, a top-N, a pattern in a window, or a join that leaves each of them what it was keep their arrival numbers.
     pub(super) keeps_arrival: bool,
     /// A sink writes the rows down in the order of a `Sort`.
     pub(super) in_order: bool,
@@ -607,8 +619,15 @@ pub(super) struct Above {
 impl Above {
     /// The part that an operator does something about: equal plans with equal answers to it are one.
     fn heard_by(self, plan: &LogicalPlan) -> Self {
-        let is_top_n = matches!(plan, LogicalPlan::Extension(extension) if extension.node.as_any().is::<TopN>());
-        let has_arrival = is_top_n || matches!(plan, LogicalPlan::Window(_));
+        let has_arrival = match plan {
+            LogicalPlan::Window(_) => true,
+            LogicalPlan::Join(join) => join::keeps_left_rows(join),
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any();
+                node.is::<TopN>() || node.downcast_ref::<MatchRecognize>().is_some_and(MatchRecognize::is_of_window)
+            }
+            _ => false,
+        };
         Self { keeps_arrival: self.keeps_arrival && has_arrival, in_order: false }
     }
 }

@@ -195,6 +195,8 @@ pub(in crate::planner) struct Stream {
     pub(in crate::planner) lasting: bool,
     /// Why rows can be taken back, and the way out.
     pub(in crate::planner) retracts_because: Option<String>,
+    /// Whether rows are taken back when the watermark has passed their times, though no row of a source is late.
+    pub(in crate::planner) retracts_late: bool,
     /// Whether the rows come one by one from sources, and so can have arrival numbers.
     pub(in crate::planner) ordered: bool,
     /// The arrival numbers of rows whose edge has none any more, as a column of `physical`.

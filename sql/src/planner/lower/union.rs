@@ -56,6 +56,7 @@ impl Lowering<'_> {
         let consolidated = streams.iter().all(|(stream, _)| says_once(stream));
         let lateness_ms = streams.iter().map(|(stream, _)| stream.lateness_ms).max().unwrap_or(0);
         let retracts_because = streams.iter().find_map(|(stream, _)| stream.retracts_because.clone());
+        let retracts_late = streams.iter().any(|(stream, _)| stream.retracts_late);
         let mut inputs = vec![];
         for (mut stream, input) in streams {
             inputs.push(self.flush(&mut stream, input));
@@ -67,6 +68,7 @@ impl Lowering<'_> {
         stream.consolidated = consolidated;
         stream.lateness_ms = lateness_ms;
         stream.retracts_because = retracts_because;
+        stream.retracts_late = retracts_late;
         stream.tables = tables;
         let node = stream.from.0;
         self.graph.nodes[node].output.time_column = stream.time_column();

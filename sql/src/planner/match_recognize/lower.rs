@@ -101,7 +101,13 @@ impl Lowering<'_> {
         Ok(Stream { retracts_because: None, ..self.stream_after(stream, index, columns) })
     }
 
-    pub(in crate::planner) fn lower_match(&mut self, node: &MatchRecognize, plan: &LogicalPlan) -> Result<Stream> {
+    /// `keeps_arrival`: each row that leaves keeps the arrival number of the row that it is, if it is one and has any.
+    pub(in crate::planner) fn lower_match(
+        &mut self,
+        node: &MatchRecognize,
+        plan: &LogicalPlan,
+        keeps_arrival: bool,
+    ) -> Result<Stream> {
         let (rules, input) = (&node.rules, &node.input);
         self.above.keeps_arrival = true;
         let mut stream = self.lower(input)?;
@@ -114,6 +120,10 @@ impl Lowering<'_> {
         // Straight from a table, rows have the columns that anyone reads: patterns over them can share an operator.
         if !stream.is_plain() {
             self.narrow(&mut stream);
+        }
+        let keeps_arrival = keeps_arrival && node.is_of_window();
+        if keeps_arrival {
+            self.keep_arrival(&mut stream);
         }
         let computed = self.compute_values(node, &mut stream)?;
         let by = rules.partition.iter().chain(rules.order.iter().map(|key| &key.column));
@@ -192,7 +202,10 @@ impl Lowering<'_> {
         };
         let emit = if emits_changes { MatchEmit::Changes } else { MatchEmit::Final };
         let placement = Arc::clone(self.context.catalog.placement());
-        let spec = MatchSpec { emit, placement, ..exprs.spec(node, rows, &settings)? };
+        let mut spec = MatchSpec { emit, placement, ..exprs.spec(node, rows, &settings)? };
+        if let Some(place) = stream.arrival.filter(|_| keeps_arrival) {
+            spec.output.push((Arc::clone(&stream.physical.fields()[place]), OutputColumn::Input(place)));
+        }
         if let Some(explained) = explained {
             return self.lower_explained(node, plan, &stream, spec, explained, from);
         }
@@ -249,7 +262,7 @@ impl Lowering<'_> {
             time_column: event_time,
             ordinals: false,
         };
-        let id = self.id("match", plan, &stream.tables);
+        let id = self.id_over("match", plan, &stream);
         let index = self.push_operator(id, factory, from, Route::Hash(partition), edge, detail, &bound);
         self.matches.push((index, spec));
         if by_watermark {
@@ -257,6 +270,7 @@ impl Lowering<'_> {
             self.aggregated_window |= !retracts;
         }
         let mut result = self.stream_after(&stream, index, columns);
+        result.arrival = stream.arrival.filter(|_| keeps_arrival).map(|_| node.output.len());
         result.retracts_because = retracts.then(|| match &stream.retracts_because {
             Some(because) => because.clone(),
             None if emits_changes => "`EMIT CHANGES` shows matches that are corrected later".to_string(),
@@ -304,9 +318,9 @@ impl Lowering<'_> {
             fields.push(field);
             exprs.push(compiled);
         }
-        let (columns, key) = (stream.columns.clone(), stream.key.clone());
+        let (columns, key, arrival) = (stream.columns.clone(), stream.key.clone(), stream.arrival);
         self.project_physical(stream, exprs, Arc::new(Schema::new(fields)));
-        (stream.columns, stream.key) = (columns, key);
+        (stream.columns, stream.key, stream.arrival) = (columns, key, arrival);
         Ok(computed)
     }
 

@@ -622,6 +622,11 @@ fn slot_values(expr: &SlotExprPlan) -> impl Iterator<Item = &LogicalExpr> {
 }
 
 impl MatchRecognize {
+    /// Whether the pattern is that of a window: each row of its input is one of its own rows.
+    pub(super) fn is_of_window(&self) -> bool {
+        self.rules.rows == RowsSyntax::Window
+    }
+
     fn new(
         input: LogicalPlan,
         rules: Arc<MatchRules>,

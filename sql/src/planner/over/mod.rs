@@ -397,7 +397,7 @@ impl Lowering<'_> {
         });
         let width = schema.fields().len();
         columns.extend((0..calls.len()).map(|index| StreamColumn::plain(width + index)));
-        let id = self.id("over", plan, &stream.tables);
+        let id = self.id_over("over", plan, &stream);
         let output = EdgeInfo { schema: factory.output_schema(), changelog, key, time_column, ordinals: false };
         let node = self.push_operator(id, factory, from, Route::Hash(partition), output, detail, &bound);
         if settled {

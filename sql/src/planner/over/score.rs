@@ -225,7 +225,7 @@ impl Lowering<'_> {
         });
         let width = schema.fields().len();
         columns.extend((0..calls.len()).map(|index| StreamColumn::plain(width + index)));
-        let id = self.id("score", plan, &stream.tables);
+        let id = self.id_over("score", plan, &stream);
         let output = EdgeInfo {
             schema: factory.output_schema(),
             changelog: ChangelogMode::AppendOnly,

@@ -1,9 +1,9 @@
 //! Which of the rows that an order does not tell apart comes first: the one that arrived first where rows have arrival numbers, else the one
 //! with the lesser hash.
 //!
-//! Behind an operator there is no order of arrival that does not depend on how the input was cut into steps and shards. An `OVER` keeps the
-//! arrival numbers of rows that are only inserted as one more column, where an `OVER`, a top-N or a pattern above it asks for them; all other
-//! rows go by what is in them.
+//! Behind an operator there is no order of arrival that does not depend on how the input was cut into steps and shards. An `OVER`, a window with a
+//! pattern, and a join that has at most one row for each of its left side keep the arrival numbers of rows that are only inserted as one more
+//! column, where an `OVER`, a top-N or a pattern above them asks for it; all other rows go by what is in them.
 
 use std::fmt;
 use std::sync::Arc;
