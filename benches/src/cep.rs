@@ -219,7 +219,7 @@ fn measure(name: &str, slot: Slot, data_type: DataType) -> (FieldRef, OutputColu
 
 fn at(name: &str, variable: u8, first: bool, value: usize) -> (FieldRef, OutputColumn) {
     let variables = VariableSet::of(variable);
-    let row = Navigation { variables, first, offset: 0, shift: 0, running: true };
+    let row = Navigation { variables, first, offset: 0, shift: 0, running: true, or_beginning: false };
     measure(name, Slot::At { row, value: column(value) }, schema().field(value).data_type().clone())
 }
 

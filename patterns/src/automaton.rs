@@ -6,7 +6,9 @@
 //! depth-first walk from there meets, in that order, until the next row. A target met twice is kept where it was met first: whoever comes
 //! second has the same future, and is less preferred.
 //!
-//! A repetition takes no empty iteration once it has its minimum; below the minimum an empty iteration stands for all that are missing.
+//! An empty iteration is the last one of a repetition that has its minimum then: what follows comes next, so `(A??)* B` is `B`, and nothing is
+//! repeated for ever (ISO/IEC 19075-5, 7.2.8, and Perl). Below the minimum the next iteration comes; where no way is preferred less than the empty
+//! one, that is as if all that are missing were empty.
 //! `PERMUTE` is the alternation of all orders. Only where each of its parts can match a given row sequence in at most one way, the orders
 //! share their beginnings (a set of parts that are left, instead of a sequence of them): otherwise that would change the preference.
 
@@ -185,6 +187,8 @@ enum Node {
         min: u32,
         max: Option<u32>,
         greedy: bool,
+        /// Rows may be taken by an iteration behind an empty one, below the minimum.
+        resumes: bool,
     },
     PartitionStart,
     PartitionEnd,
@@ -215,8 +219,12 @@ impl Tree {
                 Node::Orders(self.add_all(parts, id, excluded)?)
             }
             Pattern::Permutation(_) => return Err(too_large()),
+            // No number is as great as one and no greater than a lesser one.
+            Pattern::Repetition { min, max: Some(max), .. } if max < min => Node::Choice(vec![]),
             Pattern::Repetition { body, min, max, greedy } => {
-                Node::Loop { body: self.add(body, Some((id, 0)), excluded)?, min: *min, max: *max, greedy: *greedy }
+                let resumes = empty_way(body) == EmptyWay::Earlier;
+                let body = self.add(body, Some((id, 0)), excluded)?;
+                Node::Loop { body, min: *min, max: *max, greedy: *greedy, resumes }
             }
             Pattern::PartitionStart => Node::PartitionStart,
             Pattern::PartitionEnd => Node::PartitionEnd,
@@ -241,6 +249,49 @@ fn matches_in_one_way(pattern: &Pattern) -> bool {
         }
         Pattern::Repetition { body, min, max, .. } => Some(*min) == *max && matches_in_one_way(body),
         Pattern::Exclusion(body) => matches_in_one_way(body),
+    }
+}
+
+/// Where the empty way stands among the ways to match a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EmptyWay {
+    /// There is none.
+    Never,
+    /// All others are preferred.
+    Last,
+    /// Others may be preferred less.
+    Earlier,
+}
+
+fn empty_way(pattern: &Pattern) -> EmptyWay {
+    use EmptyWay::{Earlier, Last, Never};
+    let of_all = |parts: &[Pattern]| {
+        parts.iter().map(empty_way).fold(Last, |all, part| match (all, part) {
+            (Never, _) | (_, Never) => Never,
+            (Last, Last) => Last,
+            _ => Earlier,
+        })
+    };
+    match pattern {
+        Pattern::Variable(_) => Never,
+        Pattern::Empty | Pattern::PartitionStart | Pattern::PartitionEnd => Last,
+        Pattern::Exclusion(body) => empty_way(body),
+        Pattern::Concatenation(parts) => of_all(parts),
+        Pattern::Permutation(parts) => match of_all(parts) {
+            // Another order comes behind that of the first one.
+            Last if parts.len() > 1 => Earlier,
+            way => way,
+        },
+        Pattern::Alternation(parts) => match parts.iter().position(|part| empty_way(part) != Never) {
+            None => Never,
+            Some(place) if place + 1 == parts.len() => empty_way(&parts[place]),
+            Some(_) => Earlier,
+        },
+        Pattern::Repetition { body, min, greedy, .. } => match (empty_way(body), greedy) {
+            (Never, _) if *min > 0 => Never,
+            (Never | Last, true) => Last,
+            _ => Earlier,
+        },
     }
 }
 
@@ -389,12 +440,11 @@ impl Builder<'_> {
                 Some(Frame::Set(rest)) if rest != 0 => choose_of_set(&cursor, parts, rest, stack),
                 _ => stack.push(cursor.after(parent)),
             },
-            Node::Loop { min, .. } => match cursor.frames.pop() {
-                Some(Frame::Loop { before, empty: true }) => {
-                    if before < *min {
-                        stack.push(cursor.after(parent));
-                    }
+            Node::Loop { min, resumes, .. } => match cursor.frames.pop() {
+                Some(Frame::Loop { before, empty: true }) if *resumes && before + 1 < *min => {
+                    self.iterate(cursor, parent, before + 1, stack);
                 }
+                Some(Frame::Loop { empty: true, .. }) => stack.push(cursor.after(parent)),
                 Some(Frame::Loop { before, empty: false }) => self.iterate(cursor, parent, before + 1, stack),
                 _ => unreachable!("the innermost frame within a repetition is its own"),
             },
@@ -407,7 +457,7 @@ impl Builder<'_> {
 
     /// After `count` iterations of a repetition: another one, or what follows it.
     fn iterate(&self, cursor: Cursor, node: u32, count: u32, stack: &mut Vec<Cursor>) {
-        let Node::Loop { body, min, max, greedy } = self.tree.nodes[node as usize].kind else {
+        let Node::Loop { body, min, max, greedy, .. } = self.tree.nodes[node as usize].kind else {
             unreachable!("called for repetitions")
         };
         let more = (max.is_none_or(|max| count < max)).then(|| {

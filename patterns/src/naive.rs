@@ -112,14 +112,18 @@ impl<'a> Attempt<'a> {
         then: Then<'_, 'a>,
     ) -> bool {
         let (body, min, max, greedy) = repetition;
+        if max.is_some_and(|max| max < min) {
+            return false;
+        }
         let before = self.position();
         if !greedy && count >= min && then(self) {
             return true;
         }
         if max.is_none_or(|max| count < max) {
+            // Behind an empty iteration comes what follows, once there are enough.
             let enough = self.all(body, excluded, &mut |attempt| match attempt.position() == before {
-                true => count < min && then(attempt),
-                false => attempt.repeat(repetition, excluded, count + 1, then),
+                true if count + 1 >= min => then(attempt),
+                _ => attempt.repeat(repetition, excluded, count + 1, then),
             });
             if enough {
                 return true;

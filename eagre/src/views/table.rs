@@ -1,6 +1,6 @@
 //! A materialized view as a table of DataFusion, at one step.
 //!
-//! A scan has one partition for each part of the view and hands its chunks out as they lie. Where the filters fix the whole key of the
+//! A scan has one partition for each part of the view, or one for all of them where a query is answered by one thread, and hands its chunks out as they lie. Where the filters fix the whole key of the
 //! view, only the rows of those keys are looked up, and only the parts that own them are asked; DataFusion filters what comes once more.
 
 use std::fmt;
@@ -126,7 +126,7 @@ impl TableProvider for ViewTable {
     // As `#[async_trait]` has it.
     fn scan<'life0, 'life1, 'life2, 'life3, 'async_trait>(
         &'life0 self,
-        _state: &'life1 dyn Session,
+        state: &'life1 dyn Session,
         projection: Option<&'life2 Vec<usize>>,
         filters: &'life3 [Expr],
         _limit: Option<usize>,
@@ -138,16 +138,21 @@ impl TableProvider for ViewTable {
         'life3: 'async_trait,
         Self: 'async_trait,
     {
-        Box::pin(std::future::ready(self.plan_scan(projection, filters)))
+        Box::pin(std::future::ready(self.plan_scan(projection, filters, state.config().target_partitions())))
     }
 }
 
 impl ViewTable {
-    fn plan_scan(&self, projection: Option<&Vec<usize>>, filters: &[Expr]) -> Result<Arc<dyn ExecutionPlan>> {
+    fn plan_scan(
+        &self,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        threads: usize,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let columns = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let keys = self.keys(filters)?.map(Arc::new);
-        let partitions = if keys.is_some() { 1 } else { self.view.part_count().max(1) };
+        let partitions = if keys.is_some() || threads == 1 { 1 } else { self.view.part_count().max(1) };
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(partitions),
@@ -243,12 +248,20 @@ impl ExecutionPlan for ViewScan {
         };
         let schema = Arc::clone(&self.schema);
         let Some(keys) = &self.keys else {
-            parts_read.add(1);
+            let mut parts = match self.properties.partitioning.partition_count() {
+                1 => 0..self.view.part_count(),
+                _ => partition..partition + 1,
+            };
+            parts_read.add(parts.len());
             let snapshot = self.view.snapshot(&self.pin).map_err(external)?;
             let mut next = 0;
             // A step that was given up while we read ends the query: its rows are to be let go.
             let rows = std::iter::from_fn(move || {
-                while let Some(chunk) = snapshot.part(partition).get(next) {
+                while !parts.is_empty() {
+                    let Some(chunk) = snapshot.part(parts.start).get(next) else {
+                        (parts.start, next) = (parts.start + 1, 0);
+                        continue;
+                    };
                     next += 1;
                     match pin.check().and_then(|()| chunk.at(snapshot.step())) {
                         Ok(Some(rows)) => return Some(shown(rows)),

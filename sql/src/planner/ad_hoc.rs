@@ -25,6 +25,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::ad_hoc_keys;
 use super::ad_hoc_orders;
+use super::ad_hoc_repeats;
 use super::at_once::{self, UnkeyedPlanner};
 use super::context::{CatalogTable, PlanContext};
 use super::logical::{self, is_random, volatile_calls};
@@ -42,6 +43,8 @@ pub struct AdHocQuery {
     plan: LogicalPlan,
     time_zone: String,
     match_settings: MatchSettings,
+    /// All of its parts have to see the rows of a view in one order.
+    in_one_order: bool,
     /// The views that it reads, by name.
     pub views: BTreeSet<String>,
 }
@@ -78,7 +81,8 @@ pub fn plan(catalog: &Catalog, query: &QueryText) -> Result<Option<AdHocQuery>> 
     let plan = logical::analyze(&context, plan).map_err(|error| error.or_at(query.location))?;
     nearest::check_at_once(&plan)?;
     let (time_zone, match_settings) = (catalog.time_zone().to_owned(), catalog.match_settings().clone());
-    Ok(Some(AdHocQuery { plan, time_zone, match_settings, views }))
+    let in_one_order = ad_hoc_repeats::need_one_order(&plan)?;
+    Ok(Some(AdHocQuery { plan, time_zone, match_settings, in_one_order, views }))
 }
 
 impl AdHocQuery {
@@ -120,6 +124,9 @@ impl AdHocQuery {
 
     fn session(&self) -> SessionContext {
         let mut config = SessionConfig::new();
+        if self.in_one_order {
+            config = config.with_target_partitions(1);
+        }
         config.options_mut().execution.time_zone = Some(self.time_zone.clone());
         // What the physical plan of a CASE says of its nulls can differ from the logical one, and is the same rows.
         config.options_mut().execution.skip_physical_aggregate_schema_check = true;

@@ -60,6 +60,11 @@ fn of(plan: &LogicalPlan) -> Option<&dyn AtOnce> {
     forecast.or_else(|| node.downcast_ref::<MatchRecognize>().map(|node| node as &dyn AtOnce))
 }
 
+/// Whether an operator answers a node, from rows in the order in which they come.
+pub(super) fn is_answered_at_once(plan: &LogicalPlan) -> bool {
+    of(plan).is_some()
+}
+
 /// A plan whose forecasts have been made and whose patterns have been looked for, over inputs that `session` can answer.
 ///
 /// # Errors

@@ -4,10 +4,11 @@
 //! already, because a call that makes some stands there: they go in as what they are.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, JsonNullClause, Spanned,
+    CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, JsonNullClause,
+    Spanned,
 };
 
-use super::rows::and;
+use super::macros::case;
 use super::window;
 use crate::error::{Location, Result, SqlError};
 use crate::functions::json_build::{HOW_JSON, HOW_NULLS, JSON_ARRAY, JSON_OBJECT, JSON_OBJECT_OF};
@@ -86,11 +87,15 @@ pub(super) fn written_out(function: &Function, name: &str) -> Result<Option<Expr
     }
     let [first, rest @ ..] = values.as_slice() else { return Err(wrong("has no arguments")) };
     let to_gather = |value: &Expr| window::call(JSON_VALUE, vec![value.clone()]);
-    let (element, checked) = match (is_object, rest) {
+    let (mut element, checked) = match (is_object, rest) {
         (true, [value]) => (window::call("struct", vec![first.clone(), to_gather(value)]), value),
         (false, []) => (to_gather(first), first),
         _ => return Err(wrong("has too many arguments")),
     };
+    if !nulls {
+        let is_known = Expr::IsNotNull(Box::new(checked.clone()));
+        element = case(vec![CaseWhen { condition: is_known, result: element }], None);
+    }
     let Expr::Function(mut gathered) = window::call("array_agg", vec![element]) else { return Ok(None) };
     if let FunctionArguments::List(own) = &mut gathered.args {
         own.clauses = clauses;
@@ -98,15 +103,13 @@ pub(super) fn written_out(function: &Function, name: &str) -> Result<Option<Expr
     }
     gathered.over = function.over.clone();
     gathered.filter = function.filter.clone();
-    if !nulls {
-        let known = Expr::IsNotNull(Box::new(checked.clone()));
-        gathered.filter = Some(Box::new(match gathered.filter {
-            Some(filter) => and(Expr::Nested(filter), known),
-            None => known,
-        }));
-    }
+    // Of nulls alone nothing is left, which is another thing than no rows.
+    let gathered = match nulls {
+        true => Expr::Function(gathered),
+        false => window::call("array_compact", vec![Expr::Function(gathered)]),
+    };
     let how = if is_object { JSON_OBJECT_OF } else { "json_string" };
-    Ok(Some(of_kind(window::call(how, vec![Expr::Function(gathered)]))))
+    Ok(Some(of_kind(window::call(how, vec![gathered]))))
 }
 
 fn makes_json(value: &Expr) -> bool {

@@ -8,6 +8,7 @@
 pub mod ad_hoc;
 mod ad_hoc_keys;
 mod ad_hoc_orders;
+mod ad_hoc_repeats;
 pub(crate) mod context;
 pub(crate) mod function;
 

@@ -175,7 +175,8 @@ pub(super) fn expand(plan: LogicalPlan) -> Result<LogicalPlan> {
     Ok(plan.data)
 }
 
-fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
+/// The window that a `DISTINCT ON` is.
+pub(super) fn first_of_each(on: DistinctOn) -> DataFusionResult<LogicalPlan> {
     let row_number = default_functions().window.get("row_number").cloned();
     let row_number = row_number.ok_or_else(|| SqlError::internal("`row_number` is missing"))?;
     let order = on.sort_expr.unwrap_or_default();

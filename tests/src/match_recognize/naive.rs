@@ -458,10 +458,10 @@ impl<'a> Attempt<'a> {
             return Ok(true);
         }
         if max.is_none_or(|max| done < max) {
-            let matched = self.part(body, at, excluded, &mut |attempt, next| match (next == at, enough) {
-                (true, true) => Ok(false),
-                (true, false) => then(attempt, next),
-                (false, _) => attempt.repetition(pattern, next, done + 1, excluded, then),
+            // Behind an empty iteration comes what follows, once there are enough (ISO/IEC 19075-5, 7.2.8).
+            let matched = self.part(body, at, excluded, &mut |attempt, next| match next == at && done + 1 >= *min {
+                true => then(attempt, next),
+                false => attempt.repetition(pattern, next, done + 1, excluded, then),
             })?;
             if matched {
                 return Ok(true);

@@ -8,7 +8,7 @@ const TABLE: &str = "CREATE TABLE t (id BIGINT, d DOUBLE, m MAP<STRING, INT>, r 
         (3, 'NaN', MAP['a', 1], ROW(1.0e0, NULL)), (4, '-NaN', NULL, NULL), (5, 1.5e0, MAP['b', 2, 'a', 1], ROW(1.0e0, NULL));";
 
 /// Queries over `t`, with their answers.
-const QUERIES: [(&str, &[&str]); 25] = [
+const QUERIES: [(&str, &[&str]); 29] = [
     ("SELECT count(*) FROM (SELECT id, d, count(*) AS n FROM t GROUP BY GROUPING SETS ((id, d), (id))) AS q", &["10"]),
     ("SELECT DISTINCT ON (d) id FROM t ORDER BY d, id", &["1", "3", "5"]),
     ("SELECT array_to_string(array_agg(id ORDER BY m, id), ',') FROM t", &["3,1,2,5,4"]),
@@ -53,6 +53,18 @@ const QUERIES: [(&str, &[&str]); 25] = [
         &["1,1", "2,1", "3,3"],
     ),
     ("SELECT a.id, (SELECT count(*) FROM t AS b WHERE b.m = a.m) FROM t AS a", &["1,3", "2,3", "3,1", "4,0", "5,3"]),
+    // Whichever rows they are, they are the same in all places.
+    ("WITH q AS (SELECT id FROM t LIMIT 3) SELECT count(*) FROM q AS a JOIN q AS b ON a.id = b.id", &["3"]),
+    (
+        "WITH q AS (SELECT id, row_number() OVER (ORDER BY length(CAST(id AS STRING))) AS n FROM t)
+         SELECT count(*) FROM q AS a JOIN q AS b ON a.id = b.id AND a.n = b.n",
+        &["5"],
+    ),
+    ("WITH q AS (SELECT array_agg(id) AS g FROM t) SELECT count(*) FROM q AS a JOIN q AS b ON a.g = b.g", &["1"]),
+    (
+        "SELECT count(*) FROM (SELECT id FROM t LIMIT 3) AS a WHERE EXISTS (SELECT 1 FROM t AS b WHERE b.id >= a.id)",
+        &["3"],
+    ),
 ];
 
 pub(super) fn keys() -> Outcome {

@@ -343,8 +343,11 @@ impl Matches {
         };
         if let Some(column) = value.as_column().filter(|column| *column < evaluation.spec.input.fields().len()) {
             let row_of = |cursor: &Leaving| {
-                let target = target_of(cursor)?;
-                Some(self.rows[(self.spans[cursor.span as usize].start as i64 + target) as usize])
+                let span = &self.spans[cursor.span as usize];
+                match target_of(cursor) {
+                    Some(target) => Some(self.rows[(span.start as i64 + target) as usize]),
+                    None => (row.or_beginning && span.len == 0).then_some(cursor.row),
+                }
             };
             let rows: Vec<Option<RowAt>> = cursors.iter().map(row_of).collect();
             return take_or_null(&rows, column, evaluation.places);

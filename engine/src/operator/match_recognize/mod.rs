@@ -445,13 +445,15 @@ fn matcher_error(spec: &MatchSpec, error: PatternError, failure: &Failure) -> En
         PatternError::Condition(message) => {
             return failure.take().unwrap_or_else(|| EngineError::evaluate(NAME, message));
         }
-        PatternError::SkipTargetMissing { first_or_last, first } => format!(
-            "`AFTER MATCH SKIP TO {first_or_last}`: no row of the match that begins at row {first} of its partition is `{}`{way_out}",
+        PatternError::SkipTargetMissing { first, .. } => format!(
+            "`AFTER MATCH SKIP TO`: no row of the match that begins at row {} of its partition is `{}`{way_out}",
+            first + 1,
             target()
         ),
-        PatternError::SkipToFirstRow { first_or_last, first } => format!(
-            "`AFTER MATCH SKIP TO {first_or_last}` leads to the match's own first row, which is `{}` (row {first} of its partition), again and again{way_out}",
-            target()
+        PatternError::SkipToFirstRow { first, .. } => format!(
+            "`AFTER MATCH SKIP TO` leads to the match's own first row, which is `{}` (row {} of its partition), again and again{way_out}",
+            target(),
+            first + 1
         ),
         error => return EngineError::evaluate(NAME, error),
     };

@@ -39,6 +39,8 @@ pub struct Navigation {
     pub shift: i64,
     /// Only rows up to the current one count, and not the whole match. In conditions always.
     pub running: bool,
+    /// Of an empty match, which has no rows, the row at which it begins: for values that do not depend on the match. Of a column alone.
+    pub or_beginning: bool,
 }
 
 /// A value that depends on the match.

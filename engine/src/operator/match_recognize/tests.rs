@@ -101,7 +101,7 @@ fn sum(variables: VariableSet, running: bool) -> Slot {
 }
 
 fn at(variables: VariableSet, first: bool, shift: i64, value: ExprRef) -> Slot {
-    Slot::At { row: Navigation { variables, first, offset: 0, shift, running: true }, value }
+    Slot::At { row: Navigation { variables, first, offset: 0, shift, running: true, or_beginning: false }, value }
 }
 
 /// What is matched: a V in the values, or a run whose sum stays small, and how.

@@ -521,11 +521,15 @@ fn skip(tokens: &mut Tokens<'_>) -> Result<SkipTo> {
         tokens.expect("LAST ROW")?;
         return Ok(SkipTo::PastLastRow);
     }
+    const FORMS: &str = "`PAST LAST ROW`, `TO NEXT ROW` or `TO [FIRST | LAST] <variable>`";
     if !tokens.accept("TO") {
-        return Err(tokens.expected("`PAST LAST ROW`, `TO NEXT ROW` or `TO [FIRST | LAST] <variable>`"));
+        return Err(tokens.expected(FORMS));
     }
     if tokens.accept("NEXT ROW") {
         return Ok(SkipTo::NextRow);
+    }
+    if tokens.word(1) == "ROW" && !matches!(tokens.word(0).as_str(), "FIRST" | "LAST") {
+        return Err(tokens.expected(FORMS));
     }
     // A variable may be called `FIRST`: then the next clause follows.
     let selects = matches!(tokens.peek(1), Some(Token::Word(_)))

@@ -3,7 +3,7 @@
 //! ```text
 //! SELECT id, low OVER w, COUNT(*) OVER w FROM t WINDOW w AS (
 //!   [PARTITION BY column, ..] [ORDER BY column, ..] [MEASURES LAST(A.price) AS low, ..]
-//!   ROWS BETWEEN CURRENT ROW AND {UNBOUNDED | n} FOLLOWING
+//!   ROWS BETWEEN CURRENT ROW AND {{UNBOUNDED | n} FOLLOWING | CURRENT ROW}
 //!   [AFTER MATCH SKIP ..] [INITIAL | SEEK] PATTERN (A+) [SUBSET ..] [DEFINE ..])
 //! ```
 //!
@@ -193,12 +193,13 @@ impl<'t> Definition<'t> {
         }
         let last = match tokens.peek(0) {
             _ if tokens.accept("UNBOUNDED FOLLOWING") => None,
+            _ if tokens.accept("CURRENT ROW") => Some(0),
             Some(Token::Number(text, _)) if text.parse::<u64>().is_ok() => {
                 tokens.index += 1;
                 tokens.expect("FOLLOWING")?;
                 text.parse().ok()
             }
-            _ => return Err(tokens.expected("`UNBOUNDED FOLLOWING` or `<n> FOLLOWING`")),
+            _ => return Err(tokens.expected("`UNBOUNDED FOLLOWING`, `<n> FOLLOWING` or `CURRENT ROW`")),
         };
         let begins = |tokens: &Tokens<'_>| {
             tokens.sees("INITIAL PATTERN") || tokens.sees("SEEK PATTERN") || begins_pattern(tokens)
@@ -427,7 +428,8 @@ impl<'t> Rewrite<'t> {
         let has_name = match value {
             [first, ..] if is_word(&first.token, "ON") => true,
             [.., before, last] => {
-                let is_operand = matches!(before.token, Token::RParen | Token::Word(_) | Token::Number(..));
+                let is_operand = matches!(before.token, Token::RParen | Token::Word(_) | Token::Number(..))
+                    && !is_word(&before.token, "OVER");
                 is_word(&before.token, "AS") || is_operand && is_alias(&last.token) && !is_word(&last.token, "END")
             }
             _ => true,

@@ -64,7 +64,14 @@ pub(super) fn measure(name: &str, input: &DFSchema) -> Result<MeasurePlan> {
         .ok_or_else(|| SqlError::internal(format!("`{name}` is no column of a match")))?;
     let (qualifier, field) = input.qualified_field_with_unqualified_name(of)?;
     let value = LogicalExpr::Column(Column::new(qualifier.cloned(), *of));
-    let row = Navigation { variables: VariableSet::ALL, first: *first, offset: 0, shift: 0, running: false };
+    let row = Navigation {
+        variables: VariableSet::ALL,
+        first: *first,
+        offset: 0,
+        shift: 0,
+        running: false,
+        or_beginning: false,
+    };
     let slot = field.as_ref().clone().with_name(slot_name(0)).with_nullable(true);
     let expr = SlotExprPlan {
         at: WrittenAt::default(),

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::error::{Location, Result, SqlError};
 use crate::parser::NameKind;
-use crate::parser::match_recognize::Clause;
+use crate::parser::match_recognize::{Clause, RowsSyntax};
 use crate::planner::expr::strip_alias;
 use crate::planner::logical::volatile_calls;
 use crate::planner::window;
@@ -231,7 +231,11 @@ impl Extractor<'_> {
     fn last(&mut self, expr: &Expr, of: &str) -> Result<Expr> {
         let (value, variables) = self.value(expr, of)?;
         let running = self.running(None);
-        self.at(Navigation { variables, first: false, offset: 0, shift: 0, running }, value)
+        // What a subquery gives does not depend on the match. A row of a window that has none has no measures.
+        let or_beginning = matches!(self.position, Position::Measure)
+            && self.clause.rows != RowsSyntax::Window
+            && matches!(&value, LogicalExpr::Column(column) if super::is_lifted(&column.name));
+        self.at(Navigation { variables, first: false, offset: 0, shift: 0, running, or_beginning }, value)
     }
 
     fn classifier(&mut self, function: &Function) -> Result<Expr> {
@@ -251,7 +255,10 @@ impl Extractor<'_> {
             return Ok(window::string(&self.clause.variables[usize::from(variable)].name));
         }
         let running = self.running(None);
-        self.at(Navigation { variables, first: false, offset: 0, shift: 0, running }, self.exprs.classifier())
+        self.at(
+            Navigation { variables, first: false, offset: 0, shift: 0, running, or_beginning: false },
+            self.exprs.classifier(),
+        )
     }
 
     /// `FIRST`, `LAST`, `PREV`, `NEXT`.
@@ -273,7 +280,7 @@ impl Extractor<'_> {
                 let (value, variables) = self.value_at(value, &format!("`{}`", plain_name(&name)))?;
                 let running = self.running(said);
                 let first = name == FIRST;
-                self.at(Navigation { variables, first, offset, shift: 0, running }, value)
+                self.at(Navigation { variables, first, offset, shift: 0, running, or_beginning: false }, value)
             }
             _ => {
                 if said.is_some() {
@@ -302,6 +309,7 @@ impl Extractor<'_> {
                     offset: 0,
                     shift,
                     running: self.running(said),
+                    or_beginning: false,
                 };
                 let of = format!("`{}`", plain_name(&name));
                 let value = match inner {
@@ -363,6 +371,12 @@ impl Extractor<'_> {
         let call = Expr::Function(function.clone());
         let location = Location::of(function.name.span());
         let of = format!("`{}`", function.name);
+        if function.name.to_string().eq_ignore_ascii_case("grouping") {
+            return Err(SqlError::plan(
+                format!("{of} tells of a `GROUP BY`, and the rows of a match have none"),
+                location,
+            ));
+        }
         let mut plain = call.clone();
         let labels = Labels::default();
         let mut stripper =
@@ -417,7 +431,14 @@ impl Extractor<'_> {
                     SqlError::plan(message, location)
                 })?;
                 let running = self.running(None);
-                let row = Navigation { variables: VariableSet::ALL, first: false, offset: 0, shift: 0, running };
+                let row = Navigation {
+                    variables: VariableSet::ALL,
+                    first: false,
+                    offset: 0,
+                    shift: 0,
+                    running,
+                    or_beginning: false,
+                };
                 self.at(row, time)?
             }
             // The clock of the step in which the match leaves.
@@ -609,8 +630,8 @@ fn is_navigation(function: &Function) -> bool {
     matches!(function.name.to_string().as_str(), FIRST | LAST | PREV | NEXT)
 }
 
-/// The arguments of a call that [`super::labels`] has written.
-fn args_of(function: &Function) -> Vec<&Expr> {
+/// The plain arguments of a call.
+pub(super) fn args_of(function: &Function) -> Vec<&Expr> {
     let FunctionArguments::List(list) = &function.args else { return vec![] };
     let plain = list.args.iter().filter_map(|arg| match arg {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),

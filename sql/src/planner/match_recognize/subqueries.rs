@@ -4,6 +4,7 @@
 //! old)` is `A.price > q` over `SELECT *, (SELECT max(price) FROM old) AS q FROM rows`. The column is one of the row in question, as any
 //! other; unlike others it belongs to whatever variable it stands beside. `x IN (SELECT ..)` asks the list of all that the subquery gives,
 //! `EXISTS (SELECT ..)` their count, `x > ALL (SELECT ..)` the greatest. A subquery without tables is the expression that it selects.
+//! `(A.x, A.y) IN (SELECT ..)` is a column of the row of `A`.
 
 use std::ops::ControlFlow;
 
@@ -17,8 +18,13 @@ use crate::error::{Location, Result, SqlError};
 use crate::parser::parse_query;
 use crate::planner::window;
 
+use super::{labels, parts_of, slots};
+
 /// How the names of the columns begin.
 const LIFTED: &str = "__eagre_subquery_";
+
+/// The function of a variable, if one is named, and an expression over columns of its row that is a column of the row.
+const ROW_COLUMN: &str = "__eagre_row_column";
 
 /// Whether a column is one that a subquery became.
 pub(in crate::planner) fn is_lifted(column: &str) -> bool {
@@ -78,6 +84,14 @@ impl Lifter {
                 let is_in = self.is_in(value, subquery)?;
                 if *negated { not(is_in) } else { is_in }
             }
+            Expr::Function(function) if function.name.to_string() == ROW_COLUMN => match slots::args_of(function)[..] {
+                [value] => self.column(value.clone()),
+                [Expr::Identifier(variable), value] => match self.column(value.clone()) {
+                    Expr::Identifier(column) => Expr::CompoundIdentifier(vec![variable.clone(), column]),
+                    column => column,
+                },
+                _ => return Err(SqlError::internal("a column of rows has another form")),
+            },
             _ => return Ok(None),
         }))
     }
@@ -93,6 +107,41 @@ impl Lifter {
             }
         };
         Ok(Expr::Nested(Box::new(is_in)))
+    }
+}
+
+/// Takes the variable away from columns, if all of them are of one, or of none; else, and where a function is asked, it breaks off.
+struct RowOf<'a> {
+    label: &'a dyn Fn(&Ident) -> Option<String>,
+    /// That of the columns so far, with its label.
+    variable: Option<Option<(String, Ident)>>,
+}
+
+impl VisitorMut for RowOf<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let of = match expr {
+            Expr::Identifier(_) => None,
+            Expr::CompoundIdentifier(idents) => (self.label)(&idents[0]).map(|label| (label, idents.remove(0))),
+            Expr::Function(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                return ControlFlow::Break(());
+            }
+            _ => return ControlFlow::Continue(()),
+        };
+        if let Expr::CompoundIdentifier(idents) = expr
+            && idents.len() == 1
+        {
+            *expr = Expr::Identifier(idents.remove(0));
+        }
+        let label = |of: &Option<(String, Ident)>| of.as_ref().map(|(label, _)| label.clone());
+        match &self.variable {
+            Some(known) if label(known) != label(&of) => ControlFlow::Break(()),
+            _ => {
+                self.variable = Some(of);
+                ControlFlow::Continue(())
+            }
+        }
     }
 }
 
@@ -127,23 +176,26 @@ fn aggregated(aggregate: &str, columns: &str, query: &Query) -> Result<Expr> {
 }
 
 /// `x > ALL (SELECT ..)` and its kin in the arguments of a clause as comparisons with values of the subquery: of itself it would be asked about
-/// variables, of which it knows nothing.
+/// variables, of which it knows nothing. And several values `IN (SELECT ..)` as a column of their row ([`ROW_COLUMN`]).
 ///
 /// # Errors
-/// None but of our own making.
-pub(in crate::planner) fn compare_with_values(clause: &mut Function) -> Result<()> {
-    match clause.args.visit(&mut Comparisons { depth: 0 }) {
+/// Values of more than one row before `IN`.
+pub(in crate::planner) fn compare_with_values(function: &mut Function) -> Result<()> {
+    let (_, clause, _) = parts_of(function)?;
+    match function.args.visit(&mut Comparisons { depth: 0, label: &|ident| labels::label(&clause, ident) }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(error),
     }
 }
 
-struct Comparisons {
+struct Comparisons<'a> {
     /// In how many queries it is: the first is that of the rows.
     depth: usize,
+    /// The variable or subset that a name is.
+    label: &'a dyn Fn(&Ident) -> Option<String>,
 }
 
-impl VisitorMut for Comparisons {
+impl VisitorMut for Comparisons<'_> {
     type Break = SqlError;
 
     fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<SqlError> {
@@ -158,6 +210,15 @@ impl VisitorMut for Comparisons {
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let (value, op, values, is_all) = match &*expr {
+            Expr::InSubquery { expr: values, .. } if matches!(**values, Expr::Tuple(_)) && self.depth == 0 => {
+                return match row_column(expr, self.label) {
+                    Ok(column) => {
+                        *expr = column;
+                        ControlFlow::Continue(())
+                    }
+                    Err(error) => ControlFlow::Break(error),
+                };
+            }
             Expr::AllOp { left, compare_op, right } => (left, compare_op, right, true),
             Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, false),
             _ => return ControlFlow::Continue(()),
@@ -173,6 +234,23 @@ impl VisitorMut for Comparisons {
         }
         ControlFlow::Continue(())
     }
+}
+
+/// `(A.x, A.y) IN (SELECT ..)` as a call of [`ROW_COLUMN`].
+fn row_column(is_in: &Expr, label: &dyn Fn(&Ident) -> Option<String>) -> Result<Expr> {
+    let mut is_in = is_in.clone();
+    let Expr::InSubquery { expr: values, .. } = &mut is_in else { return Err(SqlError::internal("an `IN` is none")) };
+    let at = Location::of(values.span());
+    let mut row = RowOf { label, variable: None };
+    if values.visit(&mut row).is_break() {
+        return Err(SqlError::unsupported(
+            "`(.., ..) IN (SELECT ..)` in `MATCH_RECOGNIZE` of other values than columns of one variable",
+            "compute it in a subquery that the pattern is looked for in",
+            at,
+        ));
+    }
+    let variable = row.variable.flatten().map(|(_, variable)| Expr::Identifier(variable));
+    Ok(window::call(ROW_COLUMN, variable.into_iter().chain([is_in]).collect()))
 }
 
 /// `value op ALL (SELECT ..)`, or `ANY`: what the least and the greatest of the values say, and whether there are any, and nulls among them (SQL:2016,

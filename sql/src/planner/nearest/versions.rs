@@ -11,9 +11,9 @@
 use std::sync::Arc;
 
 use datafusion::common::{Column, Result as DataFusionResult};
-use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SubqueryAlias, Window,
+    BinaryExpr, Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, SubqueryAlias, Window,
     WindowFunctionDefinition, lit,
 };
 
@@ -21,6 +21,7 @@ use crate::catalog::{ColumnKind, Relation};
 use crate::planner::ROWTIME_METADATA;
 use crate::planner::context::CatalogTable;
 use crate::planner::expr::strip_alias;
+use crate::planner::rank::first_of_each;
 
 /// The versions behind a plan.
 pub(super) struct Versions {
@@ -80,34 +81,45 @@ pub(super) fn of(plan: &LogicalPlan) -> DataFusionResult<Option<Versions>> {
             None => None,
         },
         LogicalPlan::Filter(filter) => {
-            if let [Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::LtEq, right })] =
-                split_conjunction(&filter.predicate).as_slice()
-                && let (Expr::Column(column), Expr::Literal(one, _)) = (&**left, &**right)
-                && one.to_string() == "1"
-                && let Ok(index) = filter.input.schema().index_of_column(column)
-                && let Some(versions) = without_rank(&filter.input, index)?
-            {
-                return Ok(Some(versions));
+            let parts = split_conjunction(&filter.predicate);
+            for (place, part) in parts.iter().enumerate() {
+                if let Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::LtEq, right }) = part
+                    && let (Expr::Column(column), Expr::Literal(one, _)) = (&**left, &**right)
+                    && one.to_string() == "1"
+                    && let Ok(index) = filter.input.schema().index_of_column(column)
+                    && let Some(versions) = without_rank(&filter.input, index)?
+                {
+                    let rest = parts[..place].iter().chain(&parts[place + 1..]).map(|part| (*part).clone());
+                    return Ok(Some(match conjunction(rest) {
+                        Some(rest) => filtered(versions, rest)?,
+                        None => versions,
+                    }));
+                }
             }
             match of(&filter.input)? {
-                Some(versions) if versions.key.is_some() => {
-                    let mut exprs: Vec<Expr> = versions.plan.schema().columns().into_iter().map(Expr::Column).collect();
-                    let before = if versions.filtered { exprs.pop() } else { None };
-                    let passes = before.into_iter().fold(filter.predicate.clone(), Expr::and);
-                    exprs.push(passes.alias(SHOWN));
-                    let plan = LogicalPlanBuilder::from(versions.plan).project(exprs)?.build()?;
-                    Some(Versions { plan, filtered: true, ..versions })
-                }
-                // All that a table without a key says is which rows there are.
-                Some(versions) => {
-                    let filtered = LogicalPlanBuilder::from(versions.plan).filter(filter.predicate.clone())?.build()?;
-                    Some(Versions { plan: filtered, ..versions })
-                }
+                Some(versions) => Some(filtered(versions, filter.predicate.clone())?),
                 None => None,
             }
         }
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => of(&sort.input)?,
+        LogicalPlan::Distinct(Distinct::On(on)) => of(&first_of_each(on.clone())?)?,
         _ => None,
     })
+}
+
+/// Versions that a filter shows.
+fn filtered(versions: Versions, predicate: Expr) -> DataFusionResult<Versions> {
+    if versions.key.is_none() {
+        // All that a table without a key says is which rows there are.
+        let plan = LogicalPlanBuilder::from(versions.plan).filter(predicate)?.build()?;
+        return Ok(Versions { plan, ..versions });
+    }
+    let mut exprs: Vec<Expr> = versions.plan.schema().columns().into_iter().map(Expr::Column).collect();
+    let before = if versions.filtered { exprs.pop() } else { None };
+    let passes = before.into_iter().fold(predicate, Expr::and);
+    exprs.push(passes.alias(SHOWN));
+    let plan = LogicalPlanBuilder::from(versions.plan).project(exprs)?.build()?;
+    Ok(Versions { plan, filtered: true, ..versions })
 }
 
 /// A plan in which column `rank` is 1 instead of a number by event time.
@@ -134,15 +146,16 @@ fn without_rank(plan: &LogicalPlan, rank: usize) -> DataFusionResult<Option<Vers
 
 fn unranked(window: &Window, rank: usize) -> DataFusionResult<Option<Versions>> {
     let input = &window.input;
-    let (width, [Expr::WindowFunction(function)]) = (input.schema().fields().len(), window.window_expr.as_slice())
-    else {
-        return Ok(None);
-    };
+    let (width, [call]) = (input.schema().fields().len(), window.window_expr.as_slice()) else { return Ok(None) };
+    let Expr::WindowFunction(function) = strip_alias(call) else { return Ok(None) };
     let is_row_number = match &function.fun {
         WindowFunctionDefinition::WindowUDF(function) => function.name() == "row_number",
         WindowFunctionDefinition::AggregateUDF(_) => false,
     };
-    let [order] = function.params.order_by.as_slice() else { return Ok(None) };
+    // `DISTINCT ON (k) .. ORDER BY k, ts`.
+    let partition = &function.params.partition_by;
+    let mut orders = function.params.order_by.iter().filter(|order| !partition.contains(&order.expr));
+    let (Some(order), None) = (orders.next(), orders.next()) else { return Ok(None) };
     let Expr::Column(time) = &order.expr else { return Ok(None) };
     let by_event_time = input
         .schema()
@@ -155,7 +168,7 @@ fn unranked(window: &Window, rank: usize) -> DataFusionResult<Option<Versions>> 
         Expr::Column(column) => input.schema().index_of_column(column).ok(),
         _ => None,
     };
-    let Some(key) = function.params.partition_by.iter().map(place).collect::<Option<Vec<usize>>>() else {
+    let Some(key) = partition.iter().map(place).collect::<Option<Vec<usize>>>() else {
         return Ok(None);
     };
     let number = window.schema.field(width).name().clone();

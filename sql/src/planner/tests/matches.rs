@@ -433,6 +433,7 @@ fn mistakes_in_measures() {
         ("RUNNING CLASSIFIER() AS c", "1: `RUNNING` stands before `FIRST`, `LAST` or an aggregate: `RUNNING LAST(..)`"),
         ("RUNNING abs(price) AS a", "1: `RUNNING` stands before"),
         ("A.pay.nope AS x", "1: the ROW has no field `nope`"),
+        ("GROUPING(A.price) AS x", "1: `GROUPING` tells of a `GROUP BY`"),
         ("array_agg(A.price ORDER BY B.price) AS x", "28: `array_agg` speaks of the rows of `A` and of `B`"),
         ("SUM(A.price) FILTER (WHERE B.price > 1) AS x", "28: `SUM` speaks of the rows of `A` and of `B`"),
     ] {
@@ -575,6 +576,10 @@ fn mistakes_in_the_clause() {
         (
             "ORDER BY ts AFTER MATCH SKIP PATTERN (A)".into(),
             "line 2, column 30: expected `PAST LAST ROW`, `TO NEXT ROW` or `TO [FIRST | LAST] <variable>`",
+        ),
+        (
+            "ORDER BY ts AFTER MATCH SKIP TO CURRENT ROW PATTERN (A)".into(),
+            "line 2, column 33: expected `PAST LAST ROW`, `TO NEXT ROW` or `TO [FIRST | LAST] <variable>`, found `CURRENT`",
         ),
         (
             "ORDER BY ts AFTER MATCH SKIP TO LAST X PATTERN (A)".into(),
