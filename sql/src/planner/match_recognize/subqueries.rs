@@ -208,17 +208,22 @@ impl VisitorMut for Comparisons<'_> {
         ControlFlow::Continue(())
     }
 
+    // Behind its parts, as it is among those of what it becomes.
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        match expr {
+            Expr::InSubquery { expr: values, .. } if matches!(**values, Expr::Tuple(_)) && self.depth == 0 => {
+                match row_column(expr, self.label) {
+                    Ok(column) => *expr = column,
+                    Err(error) => return ControlFlow::Break(error),
+                }
+            }
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let (value, op, values, is_all) = match &*expr {
-            Expr::InSubquery { expr: values, .. } if matches!(**values, Expr::Tuple(_)) && self.depth == 0 => {
-                return match row_column(expr, self.label) {
-                    Ok(column) => {
-                        *expr = column;
-                        ControlFlow::Continue(())
-                    }
-                    Err(error) => ControlFlow::Break(error),
-                };
-            }
             Expr::AllOp { left, compare_op, right } => (left, compare_op, right, true),
             Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, false),
             _ => return ControlFlow::Continue(()),
