@@ -219,7 +219,7 @@ impl Tree {
                 Node::Orders(self.add_all(parts, id, excluded)?)
             }
             Pattern::Permutation(_) => return Err(too_large()),
-            // No number is as great as one and no greater than a lesser one.
+            // No count is `min` at least and `max` at most.
             Pattern::Repetition { min, max: Some(max), .. } if max < min => Node::Choice(vec![]),
             Pattern::Repetition { body, min, max, greedy } => {
                 let resumes = empty_way(body) == EmptyWay::Earlier;

@@ -1,7 +1,8 @@
 //! A materialized view as a table of DataFusion, at one step.
 //!
-//! A scan has one partition for each part of the view, or one for all of them where a query is answered by one thread, and hands its chunks out as they lie. Where the filters fix the whole key of the
-//! view, only the rows of those keys are looked up, and only the parts that own them are asked; DataFusion filters what comes once more.
+//! A scan has one partition for each part of the view, or one for all of them where one thread answers the query, and hands its chunks out
+//! as they lie. Where the filters fix the whole key of the view, only the rows of those keys are looked up, and only the parts that own them are
+//! asked; DataFusion filters what comes once more.
 
 use std::fmt;
 use std::sync::Arc;

@@ -448,6 +448,7 @@ pub(super) fn r2_of_a_constant(function: &Function) -> Option<Expr> {
     Some(case(vec![CaseWhen { condition, result: one }], Some(Expr::Function(function.clone()))))
 }
 
+/// `CASE WHEN .. THEN .. ELSE .. END`.
 pub(super) fn case(conditions: Vec<CaseWhen>, otherwise: Option<Expr>) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),

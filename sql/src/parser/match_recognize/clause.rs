@@ -513,6 +513,7 @@ enum SkipTo {
 }
 
 fn skip(tokens: &mut Tokens<'_>) -> Result<SkipTo> {
+    const FORMS: &str = "`PAST LAST ROW`, `TO NEXT ROW` or `TO [FIRST | LAST] <variable>`";
     if !tokens.accept("AFTER") {
         return Ok(SkipTo::PastLastRow);
     }
@@ -521,7 +522,6 @@ fn skip(tokens: &mut Tokens<'_>) -> Result<SkipTo> {
         tokens.expect("LAST ROW")?;
         return Ok(SkipTo::PastLastRow);
     }
-    const FORMS: &str = "`PAST LAST ROW`, `TO NEXT ROW` or `TO [FIRST | LAST] <variable>`";
     if !tokens.accept("TO") {
         return Err(tokens.expected(FORMS));
     }

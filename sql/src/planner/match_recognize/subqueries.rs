@@ -8,17 +8,16 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, Function, Ident, Query, SelectItem, SetExpr, Spanned, TableFactor, UnaryOperator,
     Value, VisitMut, VisitorMut,
 };
 
+use super::{labels, parts_of, slots};
 use crate::error::{Location, Result, SqlError};
 use crate::parser::parse_query;
+use crate::planner::macros::case;
 use crate::planner::window;
-
-use super::{labels, parts_of, slots};
 
 /// How the names of the columns begin.
 const LIFTED: &str = "__eagre_subquery_";
@@ -110,41 +109,6 @@ impl Lifter {
     }
 }
 
-/// Takes the variable away from columns, if all of them are of one, or of none; else, and where a function is asked, it breaks off.
-struct RowOf<'a> {
-    label: &'a dyn Fn(&Ident) -> Option<String>,
-    /// That of the columns so far, with its label.
-    variable: Option<Option<(String, Ident)>>,
-}
-
-impl VisitorMut for RowOf<'_> {
-    type Break = ();
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        let of = match expr {
-            Expr::Identifier(_) => None,
-            Expr::CompoundIdentifier(idents) => (self.label)(&idents[0]).map(|label| (label, idents.remove(0))),
-            Expr::Function(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-                return ControlFlow::Break(());
-            }
-            _ => return ControlFlow::Continue(()),
-        };
-        if let Expr::CompoundIdentifier(idents) = expr
-            && idents.len() == 1
-        {
-            *expr = Expr::Identifier(idents.remove(0));
-        }
-        let label = |of: &Option<(String, Ident)>| of.as_ref().map(|(label, _)| label.clone());
-        match &self.variable {
-            Some(known) if label(known) != label(&of) => ControlFlow::Break(()),
-            _ => {
-                self.variable = Some(of);
-                ControlFlow::Continue(())
-            }
-        }
-    }
-}
-
 impl VisitorMut for Lifter {
     type Break = SqlError;
 
@@ -208,20 +172,6 @@ impl VisitorMut for Comparisons<'_> {
         ControlFlow::Continue(())
     }
 
-    // Behind its parts, as it is among those of what it becomes.
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
-        match expr {
-            Expr::InSubquery { expr: values, .. } if matches!(**values, Expr::Tuple(_)) && self.depth == 0 => {
-                match row_column(expr, self.label) {
-                    Ok(column) => *expr = column,
-                    Err(error) => return ControlFlow::Break(error),
-                }
-            }
-            _ => {}
-        }
-        ControlFlow::Continue(())
-    }
-
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
         let (value, op, values, is_all) = match &*expr {
             Expr::AllOp { left, compare_op, right } => (left, compare_op, right, true),
@@ -236,6 +186,20 @@ impl VisitorMut for Comparisons<'_> {
             Ok(Some(compared)) => *expr = compared,
             Ok(None) => {}
             Err(error) => return ControlFlow::Break(error),
+        }
+        ControlFlow::Continue(())
+    }
+
+    // Behind its parts, as it is among those of what it becomes.
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+        if let Expr::InSubquery { expr: values, .. } = &*expr
+            && matches!(**values, Expr::Tuple(_))
+            && self.depth == 0
+        {
+            match row_column(expr, self.label) {
+                Ok(column) => *expr = column,
+                Err(error) => return ControlFlow::Break(error),
+            }
         }
         ControlFlow::Continue(())
     }
@@ -256,6 +220,41 @@ fn row_column(is_in: &Expr, label: &dyn Fn(&Ident) -> Option<String>) -> Result<
     }
     let variable = row.variable.flatten().map(|(_, variable)| Expr::Identifier(variable));
     Ok(window::call(ROW_COLUMN, variable.into_iter().chain([is_in]).collect()))
+}
+
+/// Takes the variable away from columns, if all of them are of one, or of none; else, and where a function is asked, it breaks off.
+struct RowOf<'a> {
+    label: &'a dyn Fn(&Ident) -> Option<String>,
+    /// That of the columns so far, with its label.
+    variable: Option<Option<(String, Ident)>>,
+}
+
+impl VisitorMut for RowOf<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let of = match expr {
+            Expr::Identifier(_) => None,
+            Expr::CompoundIdentifier(idents) => (self.label)(&idents[0]).map(|label| (label, idents.remove(0))),
+            Expr::Function(_) | Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                return ControlFlow::Break(());
+            }
+            _ => return ControlFlow::Continue(()),
+        };
+        if let Expr::CompoundIdentifier(idents) = expr
+            && idents.len() == 1
+        {
+            *expr = Expr::Identifier(idents.remove(0));
+        }
+        let label = |of: &Option<(String, Ident)>| of.as_ref().map(|(label, _)| label.clone());
+        match &self.variable {
+            Some(known) if label(known) != label(&of) => ControlFlow::Break(()),
+            _ => {
+                self.variable = Some(of);
+                ControlFlow::Continue(())
+            }
+        }
+    }
 }
 
 /// `value op ALL (SELECT ..)`, or `ANY`: what the least and the greatest of the values say, and whether there are any, and nulls among them (SQL:2016,
@@ -294,7 +293,7 @@ fn compared(value: &Expr, op: &BinaryOperator, query: &Query, is_all: bool) -> R
         when(decides, boolean(!is_all)),
         when(compare(of_values(NULLS)?, Gt, number("0")), Expr::Value(Value::Null.into())),
     ];
-    Ok(Some(Expr::Nested(Box::new(case(conditions, holds)))))
+    Ok(Some(Expr::Nested(Box::new(case(conditions, Some(holds))))))
 }
 
 /// What a query of one row selects that looks at no table: `(SELECT 5)`.
@@ -330,21 +329,11 @@ fn is_in(value: &Expr, list: Expr, rows: Expr, nulls: Expr) -> Expr {
         when(window::call("array_has", vec![list, value.clone()]), boolean(true)),
         when(compare(nulls, BinaryOperator::Gt, number("0")), null()),
     ];
-    case(conditions, boolean(false))
+    case(conditions, Some(boolean(false)))
 }
 
 fn when(condition: Expr, result: Expr) -> CaseWhen {
     CaseWhen { condition, result }
-}
-
-fn case(conditions: Vec<CaseWhen>, otherwise: Expr) -> Expr {
-    Expr::Case {
-        case_token: AttachedToken::empty(),
-        end_token: AttachedToken::empty(),
-        operand: None,
-        conditions,
-        else_result: Some(Box::new(otherwise)),
-    }
 }
 
 fn compare(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
