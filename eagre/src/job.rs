@@ -454,6 +454,9 @@ impl From<&OutputInfo> for ResultInfo {
     }
 }
 
+/// So many times as many rows a step may have where patterns are looked for in many keys: several of each.
+const TIMES_BY_KEYS: usize = 4;
+
 /// The engine's plain values from the settings.
 pub(crate) fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig {
     let shards = match settings.count(settings::SHARDS) {
@@ -465,10 +468,12 @@ pub(crate) fn pipeline_config(settings: &Settings, run: &str) -> PipelineConfig 
         seed => seed,
     };
     // A shard's part of a step is as large beside others as alone: what a step costs whatever its size would else come back with each shard.
-    let times = if settings.is_set(settings::STEP_ROWS_MAX) { 1 } else { shards };
+    let set = settings.is_set(settings::STEP_ROWS_MAX);
+    let rows_max = (settings.count(settings::STEP_ROWS_MAX) as usize).saturating_mul(if set { 1 } else { shards });
     PipelineConfig {
         shards,
-        rows_max: (settings.count(settings::STEP_ROWS_MAX) as usize).saturating_mul(times),
+        rows_max,
+        rows_max_by_keys: rows_max.saturating_mul(if set { 1 } else { TIMES_BY_KEYS }),
         bytes_max: settings.bytes(settings::STEP_BYTES_MAX),
         queue_batches: settings.count(settings::SOURCE_QUEUE_BATCHES) as usize,
         steps_in_flight: settings.count(settings::STEPS_IN_FLIGHT),
@@ -497,10 +502,12 @@ mod tests {
         let rows_max = |sets: &[(&str, &str)]| {
             let mut settings = Settings::new();
             sets.iter().for_each(|(name, value)| settings.set(name, value).expect("it takes that"));
-            pipeline_config(&settings, "run").rows_max
+            let config = pipeline_config(&settings, "run");
+            (config.rows_max, config.rows_max_by_keys)
         };
-        let one = rows_max(&[(settings::SHARDS, "1")]);
-        assert_eq!(rows_max(&[(settings::SHARDS, "2")]), 2 * one);
-        assert_eq!(rows_max(&[(settings::SHARDS, "3"), (settings::STEP_ROWS_MAX, "7")]), 7);
+        let (one, by_keys) = rows_max(&[(settings::SHARDS, "1")]);
+        assert!(by_keys > one);
+        assert_eq!(rows_max(&[(settings::SHARDS, "2")]), (2 * one, 2 * by_keys));
+        assert_eq!(rows_max(&[(settings::SHARDS, "3"), (settings::STEP_ROWS_MAX, "7")]), (7, 7));
     }
 }

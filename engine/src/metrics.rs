@@ -52,6 +52,8 @@ pub struct NodeCounters {
     pub state_bytes: Counter,
     /// Rows of state held.
     pub state_rows: Counter,
+    /// Keys of which the operator has something under way ([`Operator::keys`](crate::operator::Operator::keys)).
+    pub keys: Counter,
     /// Where kernels run.
     placements: Mutex<Vec<Placed>>,
     /// What no row tells, and how often.
@@ -211,6 +213,12 @@ impl Metrics {
     /// Rows of state of all operators in all shards.
     pub fn state_rows(&self) -> u64 {
         self.nodes.iter().flatten().map(|node| node.state_rows.get()).sum()
+    }
+
+    /// Keys of the operator that has most of them, in all shards.
+    pub fn keys_most(&self) -> u64 {
+        let of = |node: &NodeLabel| self.nodes.iter().map(|shard| shard[node.node].keys.get()).sum();
+        self.labels.iter().map(of).max().unwrap_or(0)
     }
 
     fn incidents(&self, node: usize) -> BTreeMap<&'static str, u64> {

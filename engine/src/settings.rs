@@ -99,7 +99,7 @@ settings! {
     STEPS_IN_FLIGHT = "eagre.step.in_flight", "4", Kind::Count { min: 1 }, "steps",
         "How many steps a fast shard may be ahead of a slow one.";
     STEP_ROWS_MAX = "eagre.step.rows_max", "65536", Kind::Count { min: 1 }, "rows",
-        "The most rows that a step takes in, over all sources and shards; 1 makes every row a step of its own. Unless it is set: for each shard.";
+        "The most rows that a step takes in, over all sources and shards; 1 makes every row a step of its own. Unless it is set: for each shard, and up to four times as many where patterns are looked for in many keys.";
     VIEWS_VERSIONS_MAX = "eagre.views.versions_max", "256 mb", Kind::Bytes, "bytes",
         "The most memory for rows of materialized views that have changed and are kept for queries of an earlier step; 0: no bound.";
 }

@@ -130,6 +130,13 @@ pub trait Operator: Send {
     /// hold more than twice as many.
     fn state_rows(&self) -> usize;
 
+    /// How many keys it knows, if a step costs it something for each key that the step has rows of: with many keys steps take in more rows,
+    /// where so many wait ([`PipelineConfig::rows_max_by_keys`](crate::runtime::PipelineConfig::rows_max_by_keys)). 0: rows alone count.
+    /// Called after every step.
+    fn keys(&self) -> usize {
+        0
+    }
+
     /// Where its kernels run, and why; for `EXPLAIN ANALYZE` and metrics. Called after every step.
     fn placements(&self) -> Vec<Placed> {
         Vec::new()

@@ -56,6 +56,9 @@ pub struct PipelineConfig {
     pub shards: usize,
     /// The most rows of a step, over all sources and shards.
     pub rows_max: usize,
+    /// The most rows of a step, over all sources and shards, where operators have [many keys](crate::operator::Operator::keys); less than
+    /// `rows_max`: as many.
+    pub rows_max_by_keys: usize,
     /// The most bytes of a step, over all sources and shards.
     pub bytes_max: u64,
     /// How many batches a reader may have ready.
@@ -91,6 +94,7 @@ impl Default for PipelineConfig {
         Self {
             shards: 1,
             rows_max: 65_536,
+            rows_max_by_keys: 0,
             bytes_max: 64 << 20,
             queue_batches: 16,
             steps_in_flight: 4,

@@ -410,6 +410,7 @@ impl Shard {
                 self.answers.extend(answers.map(|rows| AnsweredNode { step, node: index, rows }));
                 counters.state_bytes.set(operator.state_bytes() as u64);
                 counters.state_rows.set(operator.state_rows() as u64);
+                counters.keys.set(operator.keys() as u64);
                 let placements = operator.placements();
                 if !placements.is_empty() {
                     counters.set_placements(placements);

@@ -20,7 +20,7 @@ use crate::graph::{
     WatermarkStrategy,
 };
 use crate::hash::hash_columns;
-use crate::log::read_log;
+use crate::log::{Taken, read_log};
 use crate::operator::{Input, Operator, OperatorFactory, Output, Progress, SaveKind, StateReader, StateWriter, Ticket};
 use crate::sink::{Sink, SinkFactory};
 use crate::source::{BadRow, PartitionId, Places, Source, SourceBatch, SourceEvent, SourceReader, StopFlag};
@@ -201,6 +201,9 @@ impl Operator for RunningSum {
     }
 
     fn state_rows(&self) -> usize {
+        self.sums.len()
+    }
+    fn keys(&self) -> usize {
         self.sums.len()
     }
 }
@@ -635,4 +638,36 @@ fn a_panic_ends_the_pipeline_with_an_error() {
         let error = outcome.expect_err("an operator has panicked").to_string();
         assert!(error.contains("one and one is three"), "{shards} shards: {error}");
     }
+}
+
+/// The rows of each step.
+#[derive(Default)]
+struct Cuts(Mutex<Vec<u64>>);
+
+impl StepObserver for Cuts {
+    fn cut(&self, _: u64, taken: &[Taken]) {
+        self.0.lock().expect("no panic").push(taken.iter().map(|taken| taken.rows).sum());
+    }
+    fn done(&self, _: u64) {}
+}
+
+/// A step costs an operator something for each key, so where there are many of them steps grow: no further than they may, and not at all for
+/// few keys.
+#[test]
+fn steps_grow_with_the_keys() {
+    let cuts = |keys: i64, rows_max_by_keys: usize| {
+        let rows = (0..100).map(|time| (time, time % keys, 1)).collect();
+        let source = Rows { partitions: vec![(PartitionId::from("one"), vec![rows])] };
+        let graph = graph(source, &Published::default(), &Published::default(), false);
+        let config = PipelineConfig { rows_max: 10, rows_max_by_keys, shards: 1, ..PipelineConfig::default() };
+        let cuts = Arc::new(Cuts::default());
+        let start = Start { observer: Some(Arc::clone(&cuts) as Arc<dyn StepObserver>), ..start(graph, config, None) };
+        Pipeline::start(start).expect("starts").wait().expect("runs");
+        let cuts = cuts.0.lock().expect("no panic").clone();
+        cuts.into_iter().filter(|rows| *rows > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(cuts(50, 40), [10, 40, 40, 10]);
+    assert_eq!(cuts(1, 40), [10; 10]);
+    assert_eq!(cuts(3, 40), [10, 24, 24, 24, 18]);
+    assert_eq!(cuts(50, 0), [10; 10]);
 }

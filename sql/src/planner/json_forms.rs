@@ -1,7 +1,7 @@
 //! PostgreSQL's forms of JSON, written as calls: operators of any key and path, casts to JSON, functions of many keys.
 //!
-//! `j -> 'a'` and `j -> 0` are left to DataFusion's JSON functions, which skip over what they do not need; with a key that is a column, or a place from
-//! the end, ours take the value apart.
+//! `j -> 'a'` and `j -> 0` are left to DataFusion's JSON functions, which skip over what they do not need; with a key that is a column, a place from
+//! the end, or a key that looks like a place (`j -> '0'`, which those functions take for one where they find an array), ours take the value apart.
 
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, Function, TypedString, UnaryOperator, Value,
@@ -63,7 +63,10 @@ fn operator(left: &Expr, op: &BinaryOperator, right: &Expr) -> Option<Expr> {
 fn is_plain_key(key: &Expr) -> bool {
     match key {
         Expr::Nested(inner) => is_plain_key(inner),
-        Expr::Value(value) => matches!(value.value, Value::SingleQuotedString(_) | Value::Number(..)),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(key) => key.parse::<isize>().is_err(),
+            value => matches!(value, Value::Number(..)),
+        },
         Expr::UnaryOp { op: UnaryOperator::Plus, expr } => is_plain_key(expr),
         _ => false,
     }

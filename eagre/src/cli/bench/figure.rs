@@ -22,7 +22,8 @@ pub(super) struct Figure {
     /// What became of the output.
     pub sink: String,
     pub shards: u64,
-    pub rows_per_step: u64,
+    /// The most rows of a step; `None`: as many as pipelines take by themselves.
+    pub rows_per_step: Option<u64>,
     /// Events of all tables, read or not; for keyed queries rows.
     pub events: u64,
     /// Events that pass in one second of event time.
@@ -91,12 +92,20 @@ pub(super) struct Subject {
     pub source: &'static str,
     pub sink: &'static str,
     pub shards: u64,
-    pub rows_per_step: u64,
+    pub rows_per_step: Option<u64>,
     pub events: u64,
     pub event_time_rate: Option<u64>,
 }
 
 impl Figure {
+    /// The most rows of a step, or how many the steps had on average.
+    pub(super) fn rows_per_step(&self) -> String {
+        match self.rows_per_step {
+            Some(rows) => rows.to_string(),
+            None => format!("~{}", self.rows / self.steps.max(1)),
+        }
+    }
+
     /// The figure of a run without checkpoints.
     pub(super) fn of(subject: Subject, run: &Run) -> Self {
         let metrics = run.metrics.snapshot();

@@ -182,7 +182,7 @@ pub(super) fn measure(query: &Query, source: &SourceKind, sink: SinkKind, setup:
         source: source.name(),
         sink: if query.writes_files() { "files" } else { sink.name() },
         shards: setup.shards,
-        rows_per_step: setup.rows_per_step,
+        rows_per_step: Some(setup.rows_per_step),
         events,
         event_time_rate,
     };

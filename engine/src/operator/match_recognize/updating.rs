@@ -559,6 +559,10 @@ impl Operator for Updating {
     fn state_rows(&self) -> usize {
         self.shelf.rows.len() + self.shelf.partitions.len()
     }
+
+    fn keys(&self) -> usize {
+        self.shelf.partitions.len()
+    }
 }
 
 impl Updating {

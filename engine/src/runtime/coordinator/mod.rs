@@ -25,6 +25,9 @@ use crate::source::StopFlag;
 use crate::thread::Threads;
 use crate::time::Watermarks;
 
+/// Where operators pay for each key that a step has rows of, a step has so many rows for each of their keys, if so many wait.
+const ROWS_A_KEY: usize = 8;
+
 pub(super) struct Coordinator {
     config: PipelineConfig,
     clock: Arc<dyn Clock>,
@@ -133,8 +136,9 @@ impl Coordinator {
                 return Ok(end);
             }
             let now_ms = self.now_ms();
+            let rows_max = self.rows_max();
             for input in &mut self.inputs {
-                input.poll(self.config.rows_max, now_ms)?;
+                input.poll(rows_max, now_ms)?;
             }
             let has_rows = self.inputs.iter().any(Input::has_rows);
             let finished = self.inputs.iter().all(Input::exhausted);
@@ -165,7 +169,7 @@ impl Coordinator {
     /// Cuts a step from what waits.
     fn cut(&mut self, now_ms: i64, checkpoint: bool) -> Result<()> {
         let context = StepContext { step: self.step + 1, clock_ms: now_ms, seed: self.config.seed };
-        let (mut rows, mut bytes) = (self.config.rows_max, self.config.bytes_max.max(1));
+        let (mut rows, mut bytes) = (self.rows_max(), self.config.bytes_max.max(1));
         let held_back = self.held_back();
         let count = self.inputs.len();
         let mut cuts: Vec<Cut> = self.inputs.iter().map(|_| Cut::default()).collect();
@@ -185,6 +189,13 @@ impl Coordinator {
         }
         let watermarks = self.source_watermarks(now_ms);
         self.dispatch(context, order, cuts, watermarks, checkpoint)
+    }
+
+    /// The most rows of the next step. What a key costs in a step it costs once, however many rows the step has of it, so with many keys
+    /// larger steps cost less a row; with few keys they cost more, as their rows do not stay in the cache.
+    fn rows_max(&self) -> usize {
+        let by_keys = usize::try_from(self.metrics.keys_most()).unwrap_or(usize::MAX).saturating_mul(ROWS_A_KEY);
+        by_keys.min(self.config.rows_max_by_keys).max(self.config.rows_max)
     }
 
     /// Sources that are too far ahead in event time of one that has rows.

@@ -29,9 +29,10 @@ pub(in crate::cli) struct CepArgs {
     /// Shard counts to run at, separated by commas.
     #[arg(long, default_value = "1")]
     shards: String,
-    /// The most rows of a step, separated by commas: one run for each.
-    #[arg(long, default_value = "65536")]
-    rows_per_step: String,
+    /// The most rows of a step, separated by commas: one run for each. Unless it is given, as many as pipelines take by themselves, which goes
+    /// by the number of keys.
+    #[arg(long)]
+    rows_per_step: Option<String>,
     /// Events of event time in a second; at most ten of each key.
     #[arg(long, default_value = "100k", value_parser = parse_count)]
     event_rate: u64,
@@ -88,8 +89,12 @@ impl CepArgs {
         numbers(&self.shards, "--shards")
     }
 
-    pub(super) fn rows_per_step(&self) -> Result<Vec<u64>> {
-        numbers(&self.rows_per_step, "--rows-per-step")
+    /// `None`: as pipelines do by themselves.
+    pub(super) fn rows_per_step(&self) -> Result<Vec<Option<u64>>> {
+        match &self.rows_per_step {
+            Some(rows) => Ok(numbers(rows, "--rows-per-step")?.into_iter().map(Some).collect()),
+            None => Ok(vec![None]),
+        }
     }
 
     pub(super) fn reports(&self) -> Result<Vec<(Form, &Path)>> {

@@ -76,7 +76,7 @@ impl Bench<'_> {
         &self,
         query: &Query,
         shards: u64,
-        rows_per_step: u64,
+        rows_per_step: Option<u64>,
         batches: &mut Option<Arc<[RecordBatch]>>,
     ) -> Result<Figure> {
         let answer = self.answer(query)?;
@@ -108,12 +108,13 @@ impl Bench<'_> {
         &self,
         query: &Query,
         shards: u64,
-        rows_per_step: u64,
+        rows_per_step: Option<u64>,
         batches: &Arc<[RecordBatch]>,
     ) -> Result<(Session, Job)> {
-        let mut builder = Session::builder()
-            .set("eagre.shards", shards.to_string())
-            .set("eagre.step.rows_max", rows_per_step.to_string());
+        let mut builder = Session::builder().set("eagre.shards", shards.to_string());
+        if let Some(rows) = rows_per_step {
+            builder = builder.set("eagre.step.rows_max", rows.to_string());
+        }
         if let Some(device) = &self.args.device {
             builder = builder.set("eagre.device", device);
         }
@@ -134,7 +135,7 @@ impl Bench<'_> {
             return Ok("unchecked".to_owned());
         }
         let batches: Arc<[RecordBatch]> = self.stream.batches(events)?.into();
-        let (session, job) = self.plan(query, VERIFY_SHARDS, VERIFY_ROWS_PER_STEP, &batches)?;
+        let (session, job) = self.plan(query, VERIFY_SHARDS, Some(VERIFY_ROWS_PER_STEP), &batches)?;
         let (streamed, rows_late) = verify::rows_of(&session, job)?;
         if rows_late > 0 {
             return Ok(format!("WRONG: {rows_late} rows came late"));

@@ -66,7 +66,7 @@ const RESOURCES: &[Cell] = &[
     ("keys", keys),
     ("patterns", patterns),
     ("shards", |figure| figure.shards.to_string()),
-    ("rows/step", |figure| figure.rows_per_step.to_string()),
+    ("rows/step", Figure::rows_per_step),
     ("step p50 ms", |figure| format!("{:.3}", figure.step_ms_p50)),
     ("p99 ms", |figure| format!("{:.3}", figure.step_ms_p99)),
     ("max ms", |figure| format!("{:.3}", figure.step_ms_max)),

@@ -178,7 +178,7 @@ const RESOURCES: &[Cell] = &[
     ("query", |figure| figure.query.clone()),
     ("source", |figure| figure.source.clone()),
     ("shards", |figure| figure.shards.to_string()),
-    ("rows/step", |figure| figure.rows_per_step.to_string()),
+    ("rows/step", Figure::rows_per_step),
     ("rows read", |figure| figure.rows.to_string()),
     ("rows out", |figure| figure.rows_out.to_string()),
     ("step p50 ms", |figure| format!("{:.3}", figure.step_ms_p50)),

@@ -34,7 +34,7 @@ fn line(figure: &Figure) -> String {
         figure.source,
         figure.sink,
         figure.shards,
-        figure.rows_per_step,
+        figure.rows_per_step(),
         figure.events,
         figure.seconds,
         figure.events_per_s,

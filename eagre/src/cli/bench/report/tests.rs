@@ -20,7 +20,7 @@ fn figure(query: &str, answer: &str) -> Figure {
         source: "memory".to_owned(),
         sink: "hash".to_owned(),
         shards: 1,
-        rows_per_step: 65_536,
+        rows_per_step: Some(65_536),
         events: 1_000_000,
         event_time_rate: Some(100_000),
         rows: 920_000,

@@ -366,4 +366,8 @@ impl Operator for Settled {
     fn state_rows(&self) -> usize {
         self.buffer.kept.rows.len() + self.kept.rows.len() + self.partitions.len()
     }
+
+    fn keys(&self) -> usize {
+        self.partitions.len()
+    }
 }
