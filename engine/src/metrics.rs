@@ -52,7 +52,7 @@ pub struct NodeCounters {
     pub state_bytes: Counter,
     /// Rows of state held.
     pub state_rows: Counter,
-    /// Keys of which the operator has something under way ([`Operator::keys`](crate::operator::Operator::keys)).
+    /// Keys by which larger steps pay ([`Operator::keys`](crate::operator::Operator::keys)).
     pub keys: Counter,
     /// Where kernels run.
     placements: Mutex<Vec<Placed>>,

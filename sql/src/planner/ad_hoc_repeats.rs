@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, Result as DataFusionResult};
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan};
 
@@ -16,8 +16,8 @@ use super::expr::strip_alias;
 use super::materialized::view_of;
 use crate::error::Result;
 
-/// Whether a plan reads a view more than once, as what is around a correlated subquery is when the subquery is taken apart, and has a part whose
-/// rows go by the order of those that it reads. And where it looks for patterns or
+/// Whether a plan reads a view more than once, and has a part whose rows go by the order of those that it reads. What is around a correlated
+/// subquery counts as read twice, whatever the subquery reads: taking it apart puts the rows around into it. And where a plan looks for patterns or
 /// makes forecasts, which one thread does in any case: rows that their order does not tell apart come in the same order each time.
 pub(super) fn need_one_order(plan: &LogicalPlan) -> Result<bool> {
     let mut views = BTreeSet::new();
@@ -28,7 +28,7 @@ pub(super) fn need_one_order(plan: &LogicalPlan) -> Result<bool> {
                 repeats |= view_of(scan).is_some_and(|view| !views.insert(view.name.clone()));
             }
             other => {
-                repeats = repeats || is_correlated(other)?;
+                repeats |= other.contains_outer_reference();
                 by_operator |= at_once::is_answered_at_once(other);
                 by_order = by_order || goes_by_order(other)?;
             }
@@ -36,16 +36,6 @@ pub(super) fn need_one_order(plan: &LogicalPlan) -> Result<bool> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     Ok(by_operator || repeats && by_order)
-}
-
-/// Whether an expression of a node reads a column of what is around its subquery.
-fn is_correlated(plan: &LogicalPlan) -> DataFusionResult<bool> {
-    let mut found = false;
-    plan.apply_expressions(|expr| {
-        found = found || expr.exists(|part| Ok(matches!(part, Expr::OuterReferenceColumn(..))))?;
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
 }
 
 fn goes_by_order(plan: &LogicalPlan) -> DataFusionResult<bool> {

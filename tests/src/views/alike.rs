@@ -8,7 +8,7 @@ const TABLE: &str = "CREATE TABLE t (id BIGINT, d DOUBLE, m MAP<STRING, INT>, r 
         (3, 'NaN', MAP['a', 1], ROW(1.0e0, NULL)), (4, '-NaN', NULL, NULL), (5, 1.5e0, MAP['b', 2, 'a', 1], ROW(1.0e0, NULL));";
 
 /// Queries over `t`, with their answers.
-const QUERIES: [(&str, &[&str]); 30] = [
+const QUERIES: [(&str, &[&str]); 31] = [
     ("SELECT count(*) FROM (SELECT id, d, count(*) AS n FROM t GROUP BY GROUPING SETS ((id, d), (id))) AS q", &["10"]),
     ("SELECT DISTINCT ON (d) id FROM t ORDER BY d, id", &["1", "3", "5"]),
     ("SELECT array_to_string(array_agg(id ORDER BY m, id), ',') FROM t", &["3,1,2,5,4"]),
@@ -54,6 +54,10 @@ const QUERIES: [(&str, &[&str]); 30] = [
     ),
     ("SELECT a.id, (SELECT count(*) FROM t AS b WHERE b.m = a.m) FROM t AS a", &["1,3", "2,3", "3,1", "4,0", "5,3"]),
     // Whichever rows they are, they are the same in all places.
+    (
+        "SELECT count(*) FROM (SELECT id FROM t LIMIT 3) AS a WHERE (SELECT min(w.x) FROM (VALUES (1), (2), (3), (4), (5)) AS w (x) WHERE w.x >= a.id) = a.id",
+        &["3"],
+    ),
     (
         "SELECT count(*), count(u.x) FROM (SELECT id FROM t LIMIT 3) AS a LEFT JOIN UNNEST(ARRAY[a.id]) AS u (x) ON true WHERE u.x = a.id",
         &["3,3"],
